@@ -1,4 +1,4 @@
-"""The balance of a mixture's experts in training: a loss, and metrics."""
+"""Load balancing of experts in training: an auxiliary loss, and metrics."""
 
 import jax
 
@@ -12,21 +12,22 @@ def added(
   load: experts.Load | None,
   config: ModelConfig,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-  """Adds the auxiliary loss of experts to a loss, and their load to its sums.
+  """Adds the auxiliary loss of experts to a loss, and their load to the sums.
 
-  The loss of a batch is a sum divided by "count", which its micro-batches add
-  up to. So each has its auxiliary loss times its count: that of the batch is
-  their mean, as in `transformers`.
+  A batch's loss is a sum over micro-batches divided by their total "count". So
+  each micro-batch adds its auxiliary loss times its count, and the batch's is
+  their weighted mean, as in `transformers`.
 
   Args:
     total: sum of the loss.
-    sums: of its metrics, with "count".
-    load: of the (micro-)batch; None is of a model without experts.
-    config: of the model, with the loss's weight, `balance`.
+    sums: sums of metrics, with "count".
+    load: of the (micro-)batch; None for a model without experts.
+    config: of the model; `balance` is the weight of the auxiliary loss.
 
   Returns:
-    The sum; and the sums with "expert_imbalance" (see `experts.imbalance`),
-    "expert_peak" and "expert_entropy", the means over layers of `experts.Load`.
+    The new sum of the loss; and the sums with "expert_imbalance" (see
+    `experts.imbalance`), "expert_peak" and "expert_entropy", means over layers
+    of `experts.Load`.
   """
   if load is None:
     return total, sums

@@ -1,6 +1,6 @@
 """The training loop, with checkpoints and metrics.
 
-A run that is killed and started again with the same arguments resumes from its
+A killed run that is started again with the same arguments resumes from its
 newest checkpoint, and ends with the same bytes as an uninterrupted run.
 """
 
@@ -31,7 +31,7 @@ from rstar_jax.training.state import TrainState
 
 StepFn = Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
 
-# Updates that may be queued on the device.
+# Most updates that are queued on the device.
 _QUEUED = 2
 
 
@@ -55,18 +55,18 @@ class Preempted(stopping.Stopped):
 
 @dataclasses.dataclass(frozen=True)
 class Session:
-  """How a training is run, whatever is learnt.
+  """The environment of a training.
 
   Attributes:
-    name: names the training in metrics and messages.
-    seed: decides the order of the rows, and what LoRA starts from.
+    name: name of the training in metrics and messages.
+    seed: seed of the order of rows, and of LoRA's initial values.
     mesh: shards parameters and optimiser state by the rules of
       `models/sharding.py`; None is one device.
-    folder: the folder of checkpoints; None writes none.
-    writer: the destination of metrics; None writes none.
+    folder: folder of checkpoints; None writes none.
+    writer: destination of metrics; None writes none.
     progress: whether progress is shown.
-    adapter: called at the end with what was trained, if that is LoRA's, and
-      the model; see `lora.saver`.
+    adapter: with LoRA, called at the end with the trained parameters and the
+      model; see `lora.saver`.
   """
 
   name: str
@@ -93,27 +93,28 @@ def fit(
   """Trains until `num_steps` updates have been made in all.
 
   On a mesh of several processes, all of them call this; the first one writes
-  the metrics. An update whose batch is padding alone is counted, and changes
+  the metrics. An update whose batch is only padding is counted, and changes
   nothing else: no parameter, moment, average or learning rate.
 
   Args:
     state: the start, unless the session's folder has a checkpoint. Its arrays
       are donated to the first update.
-    step_fn: pure update, jitted here; returns metrics with "loss" and "count".
-      It is also given what is `frozen`.
+    step_fn: pure update (state, batch, *frozen), jitted here; returns the state
+      and metrics with "loss" and "count".
     batch_at: returns batch k, as a function of k alone; the whole batch on
       every process.
-    num_steps: updates of the whole run, with those before a restart.
-    config: `checkpoint_every`, `log_every`, `eval_every` and `accumulate`.
-    session: its mesh is that of the state.
-    before: called with k and the parameters before batch k is asked for, which
-      may so depend on them. They are donated to the update that follows. A
-      process that is alone may be told to end within it; the updates since the
-      last checkpoint are then made again.
+    num_steps: updates of the whole run, those before a restart included.
+    config: `checkpoint_every`, `log_every`, `eval_every` and `accumulate` are
+      used.
+    session: its mesh is the state's.
+    before: called with k and the parameters before `batch_at(k)`, so that the
+      batch may depend on them; the next update donates them. A single process
+      can be stopped within it; updates since the last checkpoint are then
+      repeated.
     frozen: further arguments of the update, which it only reads.
-    measure: called with the parameters of the trained model (an average, where
-      there is one) every `config.eval_every` updates and after the last;
-      returns more metrics.
+    measure: called with the trained model's parameters (the average, if there
+      is one) every `config.eval_every` updates and after the last; returns
+      further metrics.
 
   Returns:
     The state after the last update.
@@ -122,9 +123,9 @@ def fit(
     NonFiniteLoss: a loss is NaN or infinite; no later state is saved.
     Preempted: SIGTERM, or another signal of `stopping`, came; the current
       update is completed and saved. If that takes longer than the deadline, the
-      process ends, and the checkpoint before it stays.
+      process ends, and the last checkpoint remains.
     ValueError: the folder has checkpoints of another model or optimiser, or the
-      rows of a batch do not divide by the mesh.
+      mesh does not divide the rows of a batch.
   """
   name, mesh, leads = session.name, session.mesh, jax.process_index() == 0
   writer = (leads and session.writer) or metrics_lib.NullWriter()
@@ -154,19 +155,19 @@ def fit(
       )
     for k in range(start, num_steps):
       if before is not None:
-        # Of several processes none ends alone.
+        # Only a single process may stop alone.
         with stopping.interruptible() if alone else contextlib.nullcontext():
           before(k, state.params)
       batch = batch_at(k)
       state, metrics = update(state, batch)
       log.add(k + 1, metrics, _tokens(batch))
       done, last = k + 1, k + 1 == num_steps
-      # All processes agree on a request that comes after the last update too,
-      # and before what may take long.
+      # All processes also agree on a request after the last update, and before
+      # `before`, which may take long.
       stop = stops.wait() if last or before is not None else stops()
       save = last or stop or done % config.checkpoint_every == 0
       if save or done % config.log_every == 0 or done == start + 1:
-        log.flush()  # Before a save: it refuses a state that is not finite.
+        log.flush()  # Before a save, since it raises for a non-finite loss.
       every = config.eval_every
       if measure is not None and (last or (every and done % every == 0)):
         log.flush()
@@ -195,20 +196,20 @@ def fit_model(
   """Trains a model in place, with the config's optimiser.
 
   Args:
-    model: its parameters are trained. If this raises, they are lost, since they
-      are donated to the updates.
+    model: its parameters are trained. If this raises, they are lost, since the
+      updates donate them.
     loss_fn: (model, batch) -> sum of losses, and sums of metrics with "count".
     batch_at: returns batch k, as a function of k alone.
     num_steps: updates of the whole run.
     config: hyperparameters of the training.
     session: how it is run.
-    at_once: rows of a micro-batch, where batches differ in size; None divides
-      each into `config.accumulate`.
-    before: called with k and the model's parameters before batch k is asked
-      for; see `fit`.
-    held_out: batches as `batch_at` has them, and their number, on which the
-      model is measured every `config.eval_every` updates and at the end. Their
-      metrics are called "held_out_loss" and so on.
+    at_once: rows of a micro-batch, if batches differ in size; None divides each
+      into `config.accumulate` micro-batches.
+    before: called with k and the model's parameters before `batch_at(k)`; see
+      `fit`.
+    held_out: a function like `batch_at`, and its number of batches, on which
+      the model is measured every `config.eval_every` updates and at the end.
+      The metrics are "held_out_loss" and so on.
 
   Returns:
     The same model; its parameters are on the mesh.
@@ -220,7 +221,7 @@ def fit_model(
   params, *frozen = _trained(
     *(params, config, model.config.dtype), session.seed, mesh
   )
-  # The model drops its own arrays at once.
+  # The model drops its own arrays now, which saves memory.
   nnx.update(model, *(frozen or [params]))
 
   def whole(params, *frozen):
@@ -231,7 +232,7 @@ def fit_model(
     return loss_fn(nnx.merge(graphdef, whole(params, *frozen), rest), batch)
 
   def update(state, batch, num_steps, *frozen):
-    """Takes their number as a value: rounds of any length share a program."""
+    """Takes `num_steps` as a value, so that all rounds share one program."""
     tx = state_lib.optimizer(config, num_steps)
     options = config.accumulate, at_once, config.ema
     return state_lib.make_step(on_params, tx, *options)(state, batch, *frozen)
@@ -257,13 +258,13 @@ def fit_model(
 def _trained(
   params: nnx.State, config: TrainConfig, dtype: str, seed: int, mesh
 ) -> list[nnx.State]:
-  """Returns what is trained, and what LoRA leaves in `dtype`, on the mesh."""
+  """Returns trained parameters, and LoRA's frozen ones in `dtype`."""
   parts = [params]
   if config.lora_rank:
     params, frozen = lora.begin(params, config, seed)
     parts = [params, jax.tree.map(lambda x: x.astype(dtype), frozen)]
-  # A copy: the arrays are donated, and another module may share them (a PPM and
-  # its policy).
+  # Copied, since the arrays are donated, and another module may share them (a
+  # PPM and its policy).
   parts[0] = jax.tree.map(jnp.copy, parts[0])
   return parts if mesh is None else [sharding.place(x, mesh) for x in parts]
 
@@ -271,7 +272,7 @@ def _trained(
 def _measure(
   loss_fn: Callable, batch_at: BatchAt, count: int, mesh, frozen
 ) -> Callable[[nnx.State], dict[str, float]]:
-  """Returns a function of parameters: means over the batches held out."""
+  """Returns a function of parameters: means over held-out batches."""
   sums = jax.jit(state_lib.summed(loss_fn))
 
   def measure(params: nnx.State) -> dict[str, float]:
@@ -287,7 +288,7 @@ def _measure(
 
 
 def _means(sums: Sequence[dict[str, np.ndarray]]) -> dict[str, float]:
-  """Returns the means of what batches add up to."""
+  """Returns the means of metrics over batches, from their sums."""
   totals = {name: sum(float(each[name]) for each in sums) for name in sums[0]}
   count = max(totals.pop("count"), 1.0)
   return {f"held_out_{name}": value / count for name, value in totals.items()}
@@ -301,7 +302,7 @@ def _updates(
   mesh: jax.sharding.Mesh | None,
   frozen: Sequence[Any],
 ) -> StepFn:
-  """Returns the update of a state like `state` by a batch on the host."""
+  """Returns the compiled update, for batches on the host."""
   step_fn, skip = (_jit(each, state, mesh) for each in (step_fn, _skip))
 
   def update(state: TrainState, batch: Any):
@@ -319,7 +320,7 @@ def _updates(
 def _jit(step_fn: Callable, state: TrainState, mesh) -> Callable:
   if mesh is None:
     return jax.jit(step_fn, donate_argnums=0)
-  # Explicit, so that the compiler does not move the state.
+  # Explicit, so that the compiler keeps the state's sharding.
   places = jax.tree.map(lambda x: x.sharding, state)
   everywhere = jax.NamedSharding(mesh, jax.P())
   return jax.jit(
@@ -336,7 +337,7 @@ def _skip(state: TrainState) -> tuple[TrainState, dict[str, jax.Array]]:
 
 
 def _lost(name: str, done: int, whole: int) -> str:
-  """Says what is lost if a process ends now."""
+  """Returns a message on the updates that are lost if the process ends now."""
   if done == whole:
     return f"{name}: no update is lost"
   return (
@@ -370,13 +371,13 @@ class _Log:
     self._pending.append((step, metrics))
     self._tokens += tokens
     if len(self._pending) > _QUEUED:
-      # A short queue stops quickly, and shows true progress.
+      # A short queue stops quickly, and shows the true progress.
       jax.block_until_ready(self._pending[-1 - _QUEUED])
     if self._bar is not None:
       self._bar.update()
 
   def measured(self, step: int, values: dict[str, float]) -> None:
-    """Writes what was measured; the time that it took is not training's."""
+    """Writes measured metrics; their time does not count as training."""
     self._writer.write(step, values, self._name)
     if self._bar is not None:
       self._bar.update(0, **values)
@@ -388,11 +389,11 @@ class _Log:
       return
     step = self._pending[-1][0]
     learned = [each for each in jax.device_get(self._pending) if each[1]]
-    # Without rows there is nothing to take a mean of.
+    # Without rows there are no means.
     means = self._means(learned) if learned else {"rows": 0.0}
     now = time.monotonic()
     means["tokens_per_second"] = self._tokens / max(now - self._began, 1e-9)
-    # Since this process began to train, as in other stages.
+    # Since this process started to train, as in other stages.
     means["seconds"] = now - self._started
     means["updates"] = float(self._num_steps)
     self._writer.write(step, means, self._name)
@@ -403,7 +404,7 @@ class _Log:
     self._pending, self._tokens, self._began = [], 0, time.monotonic()
 
   def _means(self, updates: list) -> dict[str, float]:
-    """Returns the means of metrics by count; refuses a loss that is NaN."""
+    """Returns means of metrics by count; raises for a non-finite loss."""
     for step, metrics in updates:
       if not math.isfinite(metrics["loss"]):
         raise NonFiniteLoss(
@@ -427,7 +428,7 @@ def _is_padding(batch: Any) -> bool:
 
 
 def _tokens(batch: Any) -> int:
-  """Counts a batch's tokens, without padding if they have ends."""
+  """Counts a batch's tokens, without padding if the batch has `ends`."""
   if not isinstance(batch, dict):
     return 0
   if "ends" in batch:
@@ -436,7 +437,7 @@ def _tokens(batch: Any) -> int:
 
 
 class _Stop:
-  """Whether to stop: all processes agree, after the same update."""
+  """Decides whether to stop; all processes agree, after the same update."""
 
   def __init__(self, mesh):
     self._mesh = mesh
@@ -445,7 +446,7 @@ class _Stop:
     self._any = jax.jit(jnp.any)
 
   def __call__(self) -> bool:
-    """Returns whether to stop; to be called once after each update."""
+    """Returns whether to stop; called once after each update."""
     if self._alone:
       return stopping.asked()
     flags = jax.make_array_from_callback(
@@ -454,10 +455,10 @@ class _Stop:
       lambda _: np.full(1, stopping.asked()),
     )
     self._asked.append(self._any(flags))
-    # The result of an earlier update, so that nothing waits for it.
+    # An earlier update's result, so that nothing waits for it.
     return len(self._asked) > _QUEUED and bool(self._asked.pop(0))
 
   def wait(self) -> bool:
-    """Returns whether to stop at once: waits for all results."""
+    """Returns whether to stop now; waits for all results."""
     answer = self()
     return any([answer, *map(bool, self._asked)])

@@ -1,10 +1,10 @@
-"""LoRA (Hu et al. 2021): a low-rank update is trained in each matrix's place.
+"""LoRA (Hu et al. 2021): trains a low-rank update of each matrix.
 
-A matrix W [O, I] becomes W + alpha / rank x B A, with A [rank, I] at random and
-B [O, rank] zero. W is frozen, in the dtype of activations; only A and B have
-gradients that are kept and an optimiser's state. The sum is made in the loss,
-so that the model computes as ever: its matrices' own gradients are computed on
-the way to those of A and B, and dropped.
+A matrix W [O, I] becomes W + alpha / rank x B A, with A [rank, I] random and B
+[O, rank] zero at first. W is frozen, in the dtype of activations; only A and B
+have optimiser state. The loss computes the sum, so the model itself is
+unchanged: gradients of W are computed on the way to those of A and B, and
+dropped.
 """
 
 import math
@@ -24,26 +24,26 @@ from rstar_jax.models.transformer import Path, Transformer
 from rstar_jax.steps.tokenizer import Tokenizer
 from rstar_jax.storage import store
 
-# What was trained, by path, and the model that it is merged into.
+# Called with the trained parameters by path, and the merged model.
 Saver = Callable[[Mapping[Path, jax.Array], Transformer], None]
 
-# Output axes of a layer's matrices, which come first; the others are inputs.
+# Number of output axes of a layer's matrices; they come before input axes.
 _OUTPUTS = {"q": 2, "k": 2, "v": 2, "o": 1, "gate": 1, "up": 1, "down": 1}
 
 
 def begin(
   params: nnx.State, config: TrainConfig, seed: int
 ) -> tuple[nnx.State, nnx.State]:
-  """Divides a model's parameters into what is trained and what is not.
+  """Divides a model's parameters into trained and frozen ones.
 
   Args:
     params: of `nnx.split`, on any devices.
-    config: its `lora_rank`, above 0, and `lora_matrices`.
-    seed: seeds A, by the names of parameters.
+    config: its `lora_rank`, above 0, and `lora_matrices` are used.
+    seed: seed of A, together with the parameter's name.
 
   Returns:
-    What is trained, in float32 and not on a mesh yet: "a" [rank, *I] and "b"
-    [*O, rank] below the path of each matrix, and a scalar head as it is. And
+    The trained parameters, in float32 and not yet on a mesh: "a" [rank, *I] and
+    "b" [*O, rank] below the path of each matrix, and a scalar head itself. And
     the other parameters, unchanged.
 
   Raises:
@@ -69,9 +69,9 @@ def merge(
   """Returns the parameters of the model: W + alpha / rank x B A, in W's dtype.
 
   Args:
-    trained: of `begin`.
-    frozen: the others, in any dtype.
-    config: its `lora_alpha` and `lora_rank`.
+    trained: see `begin`.
+    frozen: see `begin`; in any dtype.
+    config: its `lora_alpha` and `lora_rank` are used.
   """
   added = dict(nnx.to_flat_state(trained))
   merged: dict[Path, Any] = {}
@@ -91,14 +91,14 @@ def saver(
   config: TrainConfig,
   tokenizer: Tokenizer,
 ) -> Saver:
-  """Returns a function that writes what was trained as an adapter.
+  """Returns a function that writes the trained parameters as an adapter.
 
   Args:
-    folder: of the trained model; the adapter's own is `adapter` in it.
-    base: folder or name of the model that the training begins with. If its
-      tokenizer lacks tokens, the adapter has the embedding too.
-    config: its `lora_alpha`.
-    tokenizer: of the trained model, saved beside the adapter.
+    folder: of the trained model; the adapter is in its subfolder `adapter`.
+    base: folder or name of the model that training starts from. If its
+      tokenizer lacks tokens, the adapter includes the embedding.
+    config: its `lora_alpha` is used.
+    tokenizer: of the trained model, saved with the adapter.
   """
 
   def save(trained: Mapping[Path, jax.Array], model: Transformer) -> None:
@@ -118,7 +118,7 @@ def saver(
 def _pair(
   path: Path, param: nnx.Param, rank: int, seed: int
 ) -> tuple[nnx.Param, nnx.Param]:
-  """Returns A and B of a matrix."""
+  """Returns the initial A and B of a matrix."""
   shape, axes = param.get_value().shape, param.get_metadata()["axes"]
   if "experts" in axes:
     raise ValueError(
@@ -132,7 +132,7 @@ def _pair(
       f"lora_rank={rank} is above {min(sides)}, the smaller side of "
       f"{'.'.join(map(str, path))}: give a smaller one in another --workdir"
     )
-  # As PEFT does: Kaiming's uniform distribution, with a slope of sqrt(5).
+  # As in PEFT: Kaiming's uniform distribution, with a slope of sqrt(5).
   bound = sides[1] ** -0.5
   random = np.random.default_rng(rng.seed_for(seed, "lora", *path))
   a = random.uniform(-bound, bound, (rank, *shape[cut:]))

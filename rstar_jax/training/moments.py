@@ -1,11 +1,11 @@
-"""Adam with moments of 8 bits: 2 bytes a parameter in the place of 8.
+"""Adam with 8-bit moments: 2 bytes per parameter instead of 8.
 
 After Dettmers et al. 2022, "8-bit Optimizers via Block-wise Quantization". Here
 a block is a row, along the last axis, with one float32 scale; so the integers
-have the shape of their parameter, and are sharded as it is. Codes are denser
-near 0: an integer q of n stands for scale x (q / n)^4 in the first moment and
-for scale x (q / n)^8, whose square root Adam divides by, in the second. They
-are rounded at random, so that changes of less than a code add up.
+have the shape and the sharding of their parameter. Codes are denser near 0: an
+integer q of n stands for scale x (q / n)^4 in the first moment and for scale x
+(q / n)^8, whose square root Adam divides by, in the second. Rounding is
+stochastic, so that changes of less than a code add up.
 """
 
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-# Largest integers, and the powers that they count by.
+# Largest integer n and power, of the first and the second moment.
 _FIRST, _SECOND = (127, 4), (255, 8)
 
 
@@ -23,7 +23,7 @@ class Moment(NamedTuple):
 
   Attributes:
     codes: int8 or uint8, in the parameter's shape.
-    scales: float32, the largest size in each row; the last axis is 1.
+    scales: float32, the largest magnitude in each row; the last axis is 1.
   """
 
   codes: jax.Array
@@ -31,7 +31,7 @@ class Moment(NamedTuple):
 
 
 class State(NamedTuple):
-  """The optimiser's state: updates so far, and both moments."""
+  """The optimiser's state: number of updates so far, and both moments."""
 
   count: jax.Array
   first: Any
@@ -41,7 +41,7 @@ class State(NamedTuple):
 def scale_by_adam(
   b1: float, b2: float, eps: float = 1e-8
 ) -> optax.GradientTransformation:
-  """Returns `optax.scale_by_adam` with rounded moments.
+  """Returns `optax.scale_by_adam` with quantised moments.
 
   A parameter of one axis, such as the scale of a norm, has a single block.
   """
@@ -97,17 +97,17 @@ def _encode(
   exact = most * (sizes / jnp.maximum(scales, 1e-38)) ** (1 / power)
   codes = jnp.floor(exact + _uniform(values.shape, salt))
   if dtype == jnp.uint8:
-    # What is divided by is not rounded to nothing.
+    # A nonzero denominator is not rounded to zero.
     codes = jnp.where(sizes > 0, jnp.maximum(codes, 1), 0)
   codes = jnp.minimum(codes, most) * jnp.sign(values)
   return Moment(codes.astype(dtype), scales)
 
 
 def _uniform(shape: tuple[int, ...], salt: jax.Array | int) -> jax.Array:
-  """Returns float32 numbers in [0, 1) that depend on their place and the salt.
+  """Returns float32 in [0, 1) that depend on the index and the salt alone.
 
-  A hash of the index (the finaliser of MurmurHash3): a few operations that
-  compile into what uses them, and on a mesh need nothing of another device.
+  A hash of the index (the finaliser of MurmurHash3): a few operations that fuse
+  with their consumer, and need no communication on a mesh.
   """
   index = jnp.zeros(shape, jnp.uint32)
   for axis, size in enumerate(shape):

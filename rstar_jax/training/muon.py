@@ -1,8 +1,8 @@
 """Muon (Jordan et al. 2024): momentum whose matrices are orthogonalised.
 
-It is `optax.contrib.muon`, to the structure of its state, but for the products
-of Newton-Schulz. Those are of two axes here and none is transposed, as XLA on a
-CPU multiplies fastest (docs/results/engine.md).
+It is `optax.contrib.muon`, state structure included, except for the products of
+Newton-Schulz. Here they have two axes and no transposition, which XLA
+multiplies fastest on a CPU (docs/results/engine.md).
 """
 
 import math
@@ -13,7 +13,8 @@ import jax
 import optax
 from optax import contrib
 
-# Of the polynomial a x + b x^3 + c x^5 of singular values, and how often.
+# Coefficients of the polynomial a x + b x^3 + c x^5 of singular values, and
+# the number of iterations.
 _FACTORS, _TURNS = (3.4445, -4.7750, 2.0315), 5
 
 
@@ -30,13 +31,13 @@ def muon(
 
   Args:
     rate: the learning rate of both.
-    axes_of: from parameters to the `contrib.MuonDimensionNumbers` of those that
-      are matrices, and None for the rest. The axes of a side lie side by side,
-      after those of a batch of matrices.
+    axes_of: maps parameters to `contrib.MuonDimensionNumbers` for matrices, and
+      None for the rest. A side's axes are adjacent, after those of a batch of
+      matrices.
     b1: AdamW's decay of the first moment.
     b2: AdamW's decay of the second moment.
     weight_decay: of matrices.
-    rms: the root mean square of an orthogonal update.
+    rms: root mean square of an orthogonalised update.
   """
 
   def labels(params):
@@ -58,7 +59,7 @@ def muon(
   return optax.partition(
     {
       "muon": optax.chain(
-        # Without a turn of its own it divides the momentum by its norm.
+        # With 0 iterations it only divides the momentum by its norm.
         contrib.scale_by_muon(
           _FACTORS, ns_steps=0, weight_dimension_numbers=axes_of
         ),
@@ -73,15 +74,15 @@ def muon(
 
 
 def orthogonal(x: jax.Array, axes: contrib.MuonDimensionNumbers) -> jax.Array:
-  """Brings all singular values of matrices near 1.
+  """Brings all singular values of matrices close to 1.
 
   Args:
     x: a matrix whose singular values are at most 1, or a batch of them.
     axes: of its sides; see `muon`.
 
   Returns:
-    Likewise, with singular values from about 0.7 to 1.2; what was near 0 is
-    near 0 still.
+    The same shape, with singular values from about 0.7 to 1.2; values near 0
+    stay near 0.
   """
   rows, columns = _sides(x, axes)
   matrices = x.reshape(-1, rows, columns)
@@ -110,6 +111,6 @@ def _dot(x: jax.Array, y: jax.Array, of_y: int) -> jax.Array:
 
 
 def _sides(x: jax.Array, axes: contrib.MuonDimensionNumbers) -> list[int]:
-  """Returns the rows and columns of a matrix, as they lie in the array."""
+  """Returns the numbers of rows and columns, in the array's order of axes."""
   sides = sorted((i,) if isinstance(i, int) else tuple(i) for i in axes)
   return [math.prod(x.shape[i] for i in side) for side in sides]

@@ -1,4 +1,4 @@
-"""Log-probabilities of the tokens that are there, which the losses weigh."""
+"""Log-probabilities of a batch's tokens, for the policy's losses."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ from rstar_jax.models import losses, sharding
 from rstar_jax.models.experts import Load
 from rstar_jax.models.transformer import Transformer
 
-# 0.5 GB of float32.
+# 0.5 GB in float32.
 _MAX_LOGITS = 1 << 27
 
 
@@ -17,7 +17,7 @@ def logprobs(
   max_logits: int = _MAX_LOGITS,
   temperature: float = 1.0,
 ) -> tuple[jax.Array, jax.Array, Load | None]:
-  """Computes each token's log-probability after the tokens before it.
+  """Computes each token's log-probability, given the tokens before it.
 
   Args:
     model: a policy.
@@ -26,21 +26,21 @@ def logprobs(
     max_logits: most logits of a row in memory at once, T' x V. A longer row is
       split into T / T' equal parts, whose logits are recomputed in the backward
       pass: 4096 tokens of a 152k vocabulary would take 2.5 GB a row.
-    temperature: that divides the logits.
+    temperature: divides the logits.
 
   Returns:
-    float32 [B, T], in nats; and bool [B, T], whether no token is likelier. They
-    mean nothing at a first token, and in padding. The load of the experts; see
-    `Transformer.hidden_and_load`.
+    float32 [B, T], in nats; bool [B, T], whether no other token is likelier
+    (both are meaningless at first tokens and in padding); and the load of the
+    experts, see `Transformer.hidden_and_load`.
   """
   hidden, load = model.hidden_and_load(
     batch["tokens"], positions=batch["positions"], ends=batch["ends"]
   )
-  # A token that several tokens follow predicts each of them.
+  # In a prefix tree a token predicts each of its successors.
   before = jnp.take_along_axis(hidden, batch["parents"][..., None], axis=1)
 
-  # On a mesh: gathered once, in few bits, and not for each part; but gradients
-  # of the parts are added up in many.
+  # On a mesh the kernel is gathered once, in the dtype of activations, and not
+  # for each part; gradients of the parts are summed in the kernel's own dtype.
   kernel = model.unembedding()
   whole = sharding.constrain(kernel.astype(hidden.dtype), "vocab")
   whole = whole.astype(kernel.dtype)
@@ -50,8 +50,8 @@ def logprobs(
     if temperature != 1:
       logits = logits / temperature
     values = losses.logprobs(logits, tokens)
-    # Its logit is the greatest; to look for an argmax takes a CPU five times
-    # as long as the softmax.
+    # Compares with the greatest logit; an argmax takes a CPU five times as long
+    # as the softmax.
     picked = jnp.take_along_axis(logits, tokens[..., None], axis=-1)[..., 0]
     return values, picked == jnp.max(logits, axis=-1)
 

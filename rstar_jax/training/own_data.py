@@ -1,4 +1,4 @@
-"""Trains a policy or a PPM on data of one's own, outside a run."""
+"""Trains a policy or a PPM on the user's own data, outside a run."""
 
 import contextlib
 import dataclasses
@@ -40,18 +40,17 @@ def train_policy(
   Args:
     solutions: rows {"question": str, "steps": [str, ...]}; the steps are texts
       as in `Tree.texts`, markers included, from the first to the answer.
-    policy: folder or name of the model to start from, or a GGUF file. Empty:
-      the base model of the package.
-    folder: where the trained policy and its tokenizer are saved; None saves
-      nothing.
-    checkpoints: a folder where the training is kept as it goes, so that the
-      same call goes on after a kill; None begins anew. Metrics are there too.
-    config: `Config().sft` if None, the paper's numbers. A batch is never larger
-      than the data. With `held_out`, progress shows the loss on the questions
-      that are not trained on.
-    dtype: dtype of activations, and of what LoRA leaves as it is; parameters
-      are trained in float32.
-    seed: seeds the order of the rows.
+    policy: folder or name of the model to start from, or a GGUF file; "" is the
+      package's base model.
+    folder: gets the trained policy and its tokenizer; None saves nothing.
+    checkpoints: folder for checkpoints and metrics, so that the same call
+      resumes after a kill; None keeps none.
+    config: None is `Config().sft`, the paper's numbers. A batch is never larger
+      than the data. With `held_out`, progress shows the loss on held-out
+      questions.
+    dtype: dtype of activations, and of parameters that LoRA freezes; trained
+      parameters are float32.
+    seed: seed of the order of rows.
 
   Returns:
     The trained policy.
@@ -100,20 +99,20 @@ def train_ppm(
       the steps of two partial solutions, the better one first. They are texts
       as in `Tree.texts`, markers included. A row may have a "weight" (1.0).
       Pairs of a run, as `read_pairs` returns them, will do too.
-    policy: folder or name of the model that it begins as, or a GGUF file.
-      Empty: the base model of the package.
-    folder: where the PPM and its tokenizer are saved; None saves nothing.
-    checkpoints: as in `train_policy`.
-    config: `Config().ppm` if None, the paper's numbers. A batch is never larger
-      than the data. With `held_out`, progress shows loss and accuracy on the
-      questions that are not trained on.
-    head: what its values are; see `Config.ppm_head`.
-    dtype: dtype of activations, and of what LoRA leaves as it is; parameters
-      are trained in float32.
-    seed: seeds the head and the order of the pairs.
+    policy: folder or name of the model to start from, or a GGUF file; "" is the
+      package's base model.
+    folder: gets the PPM and its tokenizer; None saves nothing.
+    checkpoints: see `train_policy`.
+    config: None is `Config().ppm`, the paper's numbers. A batch is never larger
+      than the data. With `held_out`, progress shows loss and accuracy on
+      held-out questions.
+    head: form of the scalar head; see `Config.ppm_head`.
+    dtype: dtype of activations, and of parameters that LoRA freezes; trained
+      parameters are float32.
+    seed: seed of the head and of the order of pairs.
 
   Returns:
-    The trained PPM; `step_values` reads it.
+    The trained PPM, for `step_values`.
 
   Raises:
     ValueError: a row lacks a field, or none fits into `config.length` tokens.
@@ -143,7 +142,7 @@ def train_ppm(
 
 @contextlib.contextmanager
 def _kept(folder: str | store.Path | None) -> Iterator[dict[str, Any]]:
-  """Yields what a session has if it is kept in a folder, if any."""
+  """Yields a session's fields for a folder of checkpoints, if any."""
   if folder is None:
     yield {}
     return
@@ -154,7 +153,7 @@ def _kept(folder: str | store.Path | None) -> Iterator[dict[str, Any]]:
 def _load(
   policy: str | store.Path, config: TrainConfig, dtype: str
 ) -> tuple[Transformer, HfTokenizer]:
-  """Returns a model to train, with a row for each token, and its tokenizer."""
+  """Returns a model to train, with a row per token, and its tokenizer."""
   host_memory.keep_freed()
   tokenizer = load_tokenizer(policy)
   kept = jnp.dtype(dtype) if config.lora_rank else jnp.float32
@@ -170,7 +169,7 @@ def _load(
 
 
 def _fitted(config: TrainConfig, count: int, what: str) -> TrainConfig:
-  """Returns the config with a batch that the data can fill."""
+  """Returns the config, with batches no larger than the data."""
   if not count:
     raise ValueError(f"there are no {what} to train on")
   if count >= config.batch_size:

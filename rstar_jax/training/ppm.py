@@ -2,7 +2,7 @@
 
 The PPM learns from pairs (paper section 3.3, Eq. 4), the ORM from outcomes and
 the PQM from Q-values (paper Table 8). All read the value at the last token of a
-step, and share the training loop and the form of batches.
+step, and share the training loop and the format of batches.
 """
 
 from collections.abc import Callable, Sequence
@@ -46,19 +46,19 @@ def train_ppm(
     model: with a scalar head (`ppm_from_policy`); trained in place.
     items: preference pairs ("ppm"), or scored prefixes ("orm", "pqm": see
       `outcomes` and `q_values`). Items longer than `config.length` tokens are
-      dropped, and counted in a log line.
+      dropped, and counted in the log.
     config: of the training.
-    session: its seed decides the order of the items.
+    session: its seed decides the order of items.
     tokenizer: encodes the texts.
-    kind: the kind of model.
+    kind: see `train_sides`.
     balanced: see `train_sides`.
-    held_out: items that the loss is measured on.
+    held_out: items for measuring the loss.
 
   Returns:
     The same model, trained.
 
   Raises:
-    ValueError: an LM head, an unknown kind, or no item that fits.
+    ValueError: the model has an LM head, the kind is unknown, or no item fits.
   """
   if kind not in _LOSSES:
     raise ValueError(f"kind={kind!r} must be one of {sorted(_LOSSES)}")
@@ -94,15 +94,14 @@ def train_sides(
   Args:
     model: with a scalar head (`ppm_from_policy`); trained in place.
     sides: items of at most `config.length` tokens.
-    config: optimiser, and epochs or updates; the batch size counts items (pairs
-      in the paper).
-    session: its seed decides the order of the items.
-    held_out: items that the loss is measured on, not weighed by `balanced`; see
+    config: of the training; the batch size counts items (pairs in the paper).
+    session: its seed decides the order of items.
+    held_out: items for measuring the loss, never weighted by `balanced`; see
       `loop.fit_model`.
     kind: the loss: Bradley-Terry on values ("ppm"), cross entropy on raw values
       ("orm"), or squared error on values ("pqm").
-    balanced: whether scored items are weighed by `sides.balance`.
-    sizes: what `largest` says of both; None has it look.
+    balanced: whether scored items are weighted by `sides.balance`.
+    sizes: `largest` of `sides` and of `held_out`; None computes it.
 
   Returns:
     The same model, trained.
@@ -147,15 +146,15 @@ def train_sides(
 def largest(
   sides: Sides, config: TrainConfig, seed: int | None
 ) -> tuple[int, int] | None:
-  """Looks through the batches of a training; see `sides.largest`.
+  """Returns the largest sizes of a training's batches; see `sides.largest`.
 
   Args:
-    sides: what is trained on, or held out.
+    sides: training or held-out items.
     config: of the training.
-    seed: the training's; None for what is held out.
+    seed: seed of the training; None for held-out items.
 
   Returns:
-    What `sides.largest` says; None without an item.
+    `sides.largest`; None without items.
   """
   if not len(sides.counts):
     return None
@@ -165,9 +164,9 @@ def largest(
 def _order(
   sides: Sides, config: TrainConfig, seed: int | None
 ) -> tuple[Sides, int, int, int | None]:
-  """Returns what says which items are in which batch; see `largest`."""
+  """Returns the arguments that determine the batches; see `largest`."""
   if seed is None:
-    # As many as an update has in memory at once.
+    # As many as a micro-batch of the training.
     return sides, config.batch_size // config.accumulate, 1, None
   passes = config.passes(int(sides.counts.sum()))
   return sides, config.batch_size, passes, seed
@@ -186,16 +185,16 @@ def pair_accuracy(
   Args:
     model: a PPM.
     pairs: held-out pairs.
-    length: longest side, in tokens.
-    batch_size: pairs of a device call.
-    mesh: the mesh of the model; all its processes call this.
+    length: most tokens of a side.
+    batch_size: pairs per device call.
+    mesh: the model's mesh; all its processes call this.
 
   Returns:
-    "accuracy" in [0, 1], over pairs, with a tie as half; "margin", the mean of
-    chosen minus rejected value; "pairs", their number.
+    "accuracy" in [0, 1], where a tie counts half; "margin", the mean of chosen
+    minus rejected value; "pairs", their number.
 
   Raises:
-    ValueError: there is no pair.
+    ValueError: there are no pairs.
   """
   _check_some("pair_accuracy", pairs, length)
   parts = sharding.row_shards(mesh)
@@ -230,12 +229,12 @@ def pair_accuracy(
 
 
 def outcomes(trajectories: Sequence[Trajectory]) -> list[Scored]:
-  """Makes ORM items: whole trajectories, with 1 if correct and 0 if not."""
+  """Returns ORM items: whole trajectories, with target 1 if correct, else 0."""
   return [(t.question, t.steps, float(t.correct)) for t in trajectories]
 
 
 def q_values(trajectories: Sequence[Trajectory]) -> list[Scored]:
-  """Makes PQM items: each prefix once, with the Q-value of its last node."""
+  """Returns PQM items: each prefix once, with its last node's Q-value."""
   found: dict[tuple[str, Prefix], float] = {}
   for each in trajectories:
     for depth, q in enumerate(each.q_values, 1):
@@ -260,7 +259,7 @@ def side_values(
   hidden, load = model.hidden_and_load(
     batch["tokens"], positions=batch["positions"], ends=batch["ends"]
   )
-  # Several pairs may read one token.
+  # Several pairs may read the value at one token.
   last = batch["last"].reshape(len(hidden), -1)
   hidden = jnp.take_along_axis(hidden, last[..., None], axis=1)
   hidden = hidden.reshape(*batch["last"].shape, -1)
@@ -277,7 +276,7 @@ def ppm_loss(
 
   Args:
     model: a PPM.
-    batch: from `sides.make_batches`, with G = 2 and the preferred side first.
+    batch: of `sides.make_batches`, with G = 2 and the preferred side first.
 
   Returns:
     The weighted sum, in nats, and the sums "count" (pairs), "accuracy" and
@@ -301,7 +300,7 @@ def ppm_loss(
 def orm_loss(
   model: Transformer, batch: dict[str, jax.Array]
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-  """Sums the cross entropy of outcomes; "accuracy" is at the threshold 0."""
+  """Sums the cross entropy of outcomes; "accuracy" has the threshold 0."""
   raw, _, load = side_values(model, batch)
   raw = raw[..., 0]
   total, count = losses.orm(raw, batch["target"], batch["weight"])

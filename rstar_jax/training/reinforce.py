@@ -1,4 +1,4 @@
-"""Reinforcement: the clipped policy gradient over what the policy wrote."""
+"""Reinforcement: the clipped policy gradient over the policy's samples."""
 
 import dataclasses
 import functools
@@ -14,7 +14,7 @@ from rstar_jax.models import sharding
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.training import balance, next_token
 
-# Largest logarithm of a ratio that is computed with.
+# Log-ratios are clipped to this magnitude.
 _FURTHEST = 20.0
 
 
@@ -22,13 +22,13 @@ _FURTHEST = 20.0
 class Loss:
   """The loss of an update, as a function of a policy and a batch.
 
-  For a token of ratio r (its probability now by that when it was sampled) and
+  For a token with ratio r (its probability now over that at sampling) and
   advantage A it is -min(r A, clip(r, 1 - low, 1 + high) A), as in PPO and GRPO;
-  where A < 0, r counts up to `limit` only (dual clip, arXiv 1912.09729). At a
-  temperature other than 1 the policy is taken for the one that sampled: r = 1,
-  and its gradient is that of the logarithm. Rows
-  that share a token may differ in A: what they are worth is summed by sign,
-  since each side has one bound.
+  where A < 0, r is capped at `limit` (dual clip, arXiv 1912.09729). At a
+  temperature other than 1 the policy is assumed to be the one that sampled: r =
+  1, with the gradient of the log-probability. Rows that share a token may
+  differ in A: their advantages are summed by sign, since each sign has its own
+  bound.
 
   Attributes:
     config: the bounds, and the weight of the divergence.
@@ -43,11 +43,11 @@ class Loss:
 
     Args:
       model: the policy.
-      batch: as of `next_token.logprobs`; and float32 [B, T]: `weights`, how
-        many rows have the token where the policy wrote it; `gain` and `cost`,
-        the sums of their advantages above and below 0; `old`, the
-        log-probability when it was sampled, at temperature 1; and `reference`,
-        by the round's first policy, if the divergence counts.
+      batch: that of `next_token.logprobs`; and float32 [B, T]: `weights`, the
+        number of rows whose policy sampled the token; `gain` and `cost`, the
+        sums of their positive and negative advantages; `old`, the
+        log-probability at sampling, at temperature 1; and `reference`, that of
+        the round's first policy, if the config weighs the divergence.
 
     Returns:
       The sum, and the sums "count" (of weights), "ratio", "clipped" (tokens
@@ -62,7 +62,7 @@ class Loss:
     old = batch["old"]
     if config.temperature != 1:
       old = jax.lax.stop_gradient(logprobs)
-    # Before any arithmetic: padding may hold anything.
+    # Masked before any arithmetic, since padding may hold anything.
     change = jnp.where(there, logprobs - old, 0.0)
     ratio = jnp.exp(jnp.clip(change, -_FURTHEST, _FURTHEST))
     up = jnp.minimum(ratio, 1 + config.clip_high)
@@ -79,7 +79,7 @@ class Loss:
       "far": jnp.sum(weights * (jnp.abs(change) > _FURTHEST)),
     }
     if config.kl:
-      # Always positive, with the right gradient (Schulman's k3).
+      # Never negative, with the right gradient (Schulman's k3).
       apart = jnp.where(there, batch["reference"] - logprobs, 0.0)
       apart = jnp.clip(apart, -_FURTHEST, _FURTHEST)
       sums["kl"] = jnp.sum(weights * (jnp.expm1(apart) - apart))
@@ -88,28 +88,28 @@ class Loss:
 
 
 def rows_of_update(rows: int, batch_size: int, parts: int = 1) -> int:
-  """Returns a number of packed rows that few programs serve.
+  """Returns a padded number of rows, so that few programs are compiled.
 
   Args:
-    rows: those that there are.
-    batch_size: rows that are computed at once.
-    parts: data shards, of which each takes as many.
+    rows: number of packed rows.
+    batch_size: rows of a micro-batch.
+    parts: number of data shards, which take equally many rows.
 
   Returns:
-    `batch_size`, in whole data shards, times a power of two.
+    `batch_size`, rounded up to a multiple of `parts`, times a power of two.
   """
   size = -(-batch_size // parts) * parts
   return size << (-(-max(rows, 1) // size) - 1).bit_length()
 
 
 def spread(arrays: batches.Batch, rows: int, at_once: int) -> batches.Batch:
-  """Adds rows of zeros, in micro-batches of their own as far as can be.
+  """Adds rows of zeros, in micro-batches of their own where possible.
 
   Args:
     arrays: [N, ...] each.
-    rows: what N becomes, a multiple of `at_once`.
+    rows: the new N, a multiple of `at_once`.
     at_once: rows of a micro-batch; `state.make_step` takes every (rows /
-      at_once)th.
+      at_once)th row.
   """
 
   def one(array: np.ndarray) -> np.ndarray:
@@ -128,14 +128,14 @@ def reference(
   mesh: jax.sharding.Mesh | None = None,
   temperature: float = 1.0,
 ) -> np.ndarray:
-  """Returns the log-probabilities of a batch's tokens by another policy.
+  """Returns another policy's log-probabilities of a batch's tokens.
 
   Args:
-    model: on `mesh`.
+    model: the other policy, on `mesh`.
     arrays: of `spread`.
     at_once: rows of a micro-batch.
     mesh: the mesh of the training.
-    temperature: of `next_token.logprobs`.
+    temperature: see `next_token.logprobs`.
 
   Returns:
     float32 [N, T].

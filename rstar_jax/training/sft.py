@@ -27,16 +27,16 @@ def train_sft(
 ) -> Transformer:
   """Fine-tunes a policy on solutions, packed.
 
-  What solutions of a question have in common is computed once.
+  Prefixes that solutions of a question share are computed once.
 
   Args:
     model: the base model with its LM head; trained in place.
     rows: (question, node texts) of each solution; rows longer than
-      `config.length` tokens are dropped and counted in a log line.
-    config: optimiser, batch size in packed rows, epochs or updates.
-    session: its seed decides the order of the rows.
+      `config.length` tokens are dropped, and counted in the log.
+    config: of the training; the batch size counts packed rows.
+    session: its seed decides the order of rows.
     tokenizer: encodes the texts.
-    held_out: rows that the loss is measured on; see `loop.fit_model`.
+    held_out: rows for measuring the loss; see `loop.fit_model`.
 
   Returns:
     The same model, trained.
@@ -68,10 +68,10 @@ def train_packed(
   Args:
     model: the base model with its LM head; trained in place.
     packed: rows of `config.length` tokens.
-    config: optimiser, batch size in packed rows, epochs or updates.
-    session: its seed decides the order of the rows.
-    solutions: how many were to be packed.
-    held_out: rows that the loss is measured on; see `loop.fit_model`.
+    config: of the training; the batch size counts packed rows.
+    session: its seed decides the order of rows.
+    solutions: number of solutions before packing.
+    held_out: rows for measuring the loss; see `loop.fit_model`.
 
   Returns:
     The same model, trained.
@@ -99,7 +99,7 @@ def train_packed(
   )
   measured = None
   if rows_kept := len(held_out):
-    # As many as an update has in memory at once.
+    # As many as a micro-batch of the training.
     most = config.batch_size // config.accumulate
     parts = sharding.row_shards(session.mesh)
     size = min(most, -(-rows_kept // parts) * parts)
@@ -131,12 +131,11 @@ def sft_loss(
     model: a policy.
     batch: int32 [B, T] `tokens`, `positions`, `parents` and `ends`, and float32
       `weights`; see `batches.Packed`.
-    **options: max_logits of `next_token.logprobs`.
+    **options: `max_logits` of `next_token.logprobs`.
 
   Returns:
-    The sum over the tokens by their weights, in nats, and the sums "count" (of
-    weights) and "token_accuracy" (greedy hits among them), with those of
-    `balance.added`.
+    The weighted sum over tokens, in nats, and the sums "count" (of weights) and
+    "token_accuracy" (of weights of greedy hits), with those of `balance.added`.
   """
   logprobs, hits, load = next_token.logprobs(model, batch, **options)
   total, count = losses.masked_nll(logprobs, batch["weights"])

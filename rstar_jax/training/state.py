@@ -1,4 +1,4 @@
-"""The training state, the optimiser, and the update of all trainings."""
+"""The training state, the optimiser, and the update step."""
 
 import dataclasses
 from collections.abc import Callable
@@ -15,22 +15,22 @@ from rstar_jax.training import moments, muon
 
 Params = Any
 Batch = dict[str, jax.Array]
-# (params, batch, *frozen) -> sum of losses, and sums of metrics. One metric is
-# "count", the common denominator, which has no gradient.
+# (params, batch, *frozen) -> sum of losses, and sums of metrics. The metric
+# "count" is the common denominator, which has no gradient.
 LossFn = Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
 
 # RMS of an orthogonalised update, so that AdamW's learning rates suit Muon too
 # (Liu et al. 2025, "Muon is Scalable for LLM Training", section 2.2).
 _MUON_RMS = 0.2
 
-# The share of the peak after a share of the updates that follow the warm-up.
+# Share of updates after the warm-up -> share of the peak.
 _SHAPES = {
   "linear": lambda done: 1 - done,
   "cosine": lambda done: (1 + jnp.cos(jnp.pi * done)) / 2,
   "constant": jnp.ones_like,
 }
 
-# Groups of parameters, by what is in their path; the first one counts.
+# Groups of parameters by a part of their path; the first match counts.
 _GROUPS = (
   ("norms", "norm"),
   ("embedding", "'embedding'"),
@@ -45,10 +45,10 @@ _GROUPS = (
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-  """Everything that a run needs to resume.
+  """All that a run needs to resume.
 
   Attributes:
-    step: updates so far, int32 scalar.
+    step: int32 scalar, number of updates so far.
     params: a pytree of arrays.
     opt_state: the optimiser's state.
     average: the moving average of the parameters, None without one.
@@ -82,7 +82,7 @@ def learning_rate(
   rest = jnp.maximum(num_steps - warmup, 1)
 
   def rate(count):
-    # From peak / warmup and not from 0, so that the first update counts.
+    # From peak / warmup instead of 0, so that the first update counts.
     rise = (count + 1) / jnp.maximum(warmup, 1)
     fall = _SHAPES[config.schedule](jnp.clip((count - warmup) / rest, 0, 1))
     return config.learning_rate * jnp.where(count < warmup, rise, fall)
@@ -97,11 +97,11 @@ def optimizer(
 
   Args:
     config: the optimiser's hyperparameters.
-    num_steps: updates of the whole run, for the schedule; where it is traced,
-      one program does for trainings of any length.
+    num_steps: updates of the whole run, for the schedule; if traced, one
+      program serves trainings of any length.
 
   Raises:
-    ValueError: an unknown optimiser or schedule.
+    ValueError: the optimiser or the schedule is unknown.
   """
   rate = learning_rate(config, num_steps)
   match config.optimizer:
@@ -129,8 +129,8 @@ def optimizer(
         optax.scale_by_learning_rate(rate),
       )
     case "adafactor":
-      # Without its scaling by the size of parameters, so that AdamW's learning
-      # rates suit it too. A head's width is factored as the model's is.
+      # Without scaling by the size of parameters, so that AdamW's learning
+      # rates suit it too. A head's width is factored like the model's.
       update = optax.chain(
         optax.scale_by_factored_rms(min_dim_size_to_factor=16),
         optax.clip_by_block_rms(1.0),
@@ -156,11 +156,11 @@ def init(
 
   Args:
     params: the parameters, on their devices.
-    tx: the optimiser. Its arrays have the shardings of their parameters.
-    mesh: the mesh of the parameters; counters are replicated over it.
-    averages: whether an average of the parameters is kept.
+    tx: the optimiser. Its arrays get the shardings of their parameters.
+    mesh: the parameters' mesh; counters are replicated over it.
+    averages: whether a moving average of the parameters is kept.
   """
-  # Eager, not jitted: zeros_like then keeps each parameter's sharding.
+  # Not jitted, since eager zeros_like keeps each parameter's sharding.
   state = TrainState(
     jnp.zeros((), jnp.int32),
     params,
@@ -177,20 +177,20 @@ def make_step(
   at_once: int | None = None,
   ema: float = 0.0,
 ) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
-  """Builds one update, a pure function to be jitted.
+  """Builds the update step, a pure function to be jitted.
 
   Args:
     loss_fn: sums of the loss and of the metrics over a (micro-)batch.
     tx: the optimiser.
     accumulate: number of micro-batches; divides the first axis of the batch.
       Sums are divided once, so the update is that of the whole batch.
-    at_once: rows of a micro-batch, in the place of their number.
-    ema: decay of the average of a state that has one.
+    at_once: rows of a micro-batch, instead of `accumulate`.
+    ema: decay of the state's average, if it has one.
 
   Returns:
     A function (state, batch, *frozen) -> (next state, metrics): "loss" and the
-    other means, and "grad_norm" before clipping, in all and of each group of a
-    model's parameters, all float32 scalars. What is frozen goes to the loss.
+    other means, and "grad_norm" before clipping, in all and per group of
+    parameters, all float32 scalars. `frozen` is passed to the loss.
   """
   grad_fn = jax.grad(summed(loss_fn), has_aux=True)
 
@@ -222,19 +222,19 @@ def make_step(
 
 
 def compiler_options(mesh: jax.sharding.Mesh | None) -> dict[str, str]:
-  """Returns what the compiler is told of the updates on a mesh.
+  """Returns the compiler's options for updates on a mesh.
 
-  A TPU's compiler may multiply with a weight while its parts arrive, one from
-  each device of fsdp in turn. Each turn then adds to the whole result in HBM,
-  which with 16 turns is several times the traffic of all else
-  (docs/results/training_aot.md): it is to gather weights first.
+  The TPU compiler may multiply with a weight while its shards arrive from the
+  fsdp devices one by one (windowed einsum). Each turn then adds to the whole
+  result in HBM, which with 16 turns is several times all other traffic
+  (docs/results/training_aot.md). The option makes it gather weights first.
 
   Args:
-    mesh: of the training; None is one device.
+    mesh: the training's mesh; None is one device.
   """
   if mesh is None or mesh.devices.flat[0].platform != "tpu":
     return {}
-  # MiB of a result from which on it may: never.
+  # Least MiB of a result for a windowed einsum: more than any has.
   return {"xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000"}
 
 
@@ -242,7 +242,7 @@ def _averaged(
   average: Params, params: Params, step: jax.Array, decay: float
 ) -> Params:
   """Returns the average after an update; `step` counts those before it."""
-  # Where updates are few, the start would otherwise be most of it.
+  # Else the initial parameters would dominate after few updates.
   decay = jnp.minimum(decay, (2.0 + step) / (11.0 + step))
   return jax.tree.map(
     lambda old, new: (old + (1 - decay) * (new - old)).astype(old.dtype),
@@ -252,7 +252,7 @@ def _averaged(
 
 
 def summed(loss_fn: LossFn) -> LossFn:
-  """Returns a loss whose sums have the loss itself, as "loss"."""
+  """Returns a loss whose sums include the loss itself, as "loss"."""
 
   def with_loss(params, batch, *frozen):
     total, sums = loss_fn(params, batch, *frozen)
@@ -282,15 +282,15 @@ def _accumulate(grad_fn, params: Params, batch: Batch, parts: int):
   )
   used = parts
   if "ends" in micro:
-    # The last ones are not computed if they are of padding alone. (With a
-    # branch for each, sums would be copied and not added to in place.)
+    # Micro-batches of padding alone, which come last, are not computed. (A
+    # branch for each would copy the sums instead of adding in place.)
     there = jnp.any(micro["ends"] > 0, axis=range(1, micro["ends"].ndim))
     used = jnp.max(jnp.where(there, 1 + jnp.arange(parts), 0))
   return jax.lax.fori_loop(0, used, add, zeros)
 
 
 def _norms(grads: Params) -> dict[str, jax.Array]:
-  """Returns the norm of each group of a model's gradients, by its name."""
+  """Returns the norm of each group of gradients, by name."""
   groups: dict[str, list[jax.Array]] = {}
   for path, grad in jax.tree_util.tree_flatten_with_path(grads)[0]:
     name = jax.tree_util.keystr(path)
@@ -318,7 +318,7 @@ def _muon_dimensions(params: Params):
     if "layers" not in name or "bias" in name or x.ndim < 2:
       return None
     if "'experts'" in name and x.ndim == 3:
-      # Of each expert, [E, I, O].
+      # Experts' weights are [E, I, O].
       return contrib.MuonDimensionNumbers(1, 2)
     if x.ndim == 2:
       return contrib.MuonDimensionNumbers(1, 0)
