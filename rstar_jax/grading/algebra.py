@@ -1,13 +1,13 @@
 r"""Decides whether two LaTeX expressions are the same mathematics; may hang.
 
 The parser is math-verify's (latex2sympy), which reads the whole text or raises.
-Two expressions are the same if they agree at several points, to 50 digits and
-as many more as their own numbers have: exact expressions that agree so far are
-equal, and neither rounded ones nor sqrt(2) + 10^{-99} and sqrt(2) do. If they
-cannot be evaluated, math-verify's own comparison decides.
+Two expressions are the same if they agree at several points, to 50 digits plus
+as many as their own numbers have. Exact expressions that agree so far are
+equal; rounded ones do not agree, and neither do sqrt(2) + 10^{-99} and sqrt(2).
+If they cannot be evaluated, math-verify's own comparison decides.
 
-Call it in a process that can be killed, as `grader.py` does: "9^{9^{9^9}}" does
-not end. It imports sympy at first use.
+Call it in a process that can be killed, as `grader.py` does: "9^{9^{9^9}}"
+never ends. It imports sympy at first use.
 """
 
 import functools
@@ -15,10 +15,10 @@ import itertools
 import re
 from fractions import Fraction
 
-_DIGITS = 60  # Evaluated; more where an expression has long numbers.
-_ROUNDED = 10  # Of these, how many need not agree.
-_ZERO = 30  # Further digits, all zero, in what is zero.
-_LEADING = 5  # Digits before the point that _DIGITS leaves room for.
+_DIGITS = 60  # Evaluated digits; more if an expression has long numbers.
+_ROUNDED = 10  # Last digits, which need not agree.
+_ZERO = 30  # Further digits that are all zero in a zero.
+_LEADING = 5  # Digits before the point that _DIGITS includes.
 _MAX_DIGITS = 20000
 # Values of the variables: positive and mixed ones, integers, and (0, 1).
 _POINTS = (
@@ -30,15 +30,15 @@ _POINTS = (
   "3 4 9 5 8 2",
   "0.81927 0.27391 0.53917 0.92713 0.17239 0.64391",
 )
-# Further ones where small values are all rounded to the same number.
+# Further points, for expressions that round all small values to one number.
 _FAR_POINTS = (
   "101 211 307 401 503 601",
   "-1009.3 733.7 -911.3 1201.7 -1409.3 1601.7",
   "20011 30011 40009 50021 60013 70001",
 )
-# Number of points at which both sides must have a value, and agree.
+# Least number of points at which both sides must have a value, and agree.
 _MIN_POINTS = 3
-# Words, which the parser would read as products of letters.
+# Words, which the parser would read as products of variables.
 _PROSE = re.compile(
   r"(?<![\\a-zA-Z])(?:and|or|for|if|is|the|with|where|otherwise|not|are)"
   r"(?![a-zA-Z])"
@@ -53,7 +53,7 @@ def _library():
 
   import math_verify
 
-  # It warns that its own timeouts are off, which we replace by ours.
+  # It warns that its own timeouts are off; this package has others.
   logging.getLogger("math_verify").setLevel(logging.ERROR)
   return math_verify
 
@@ -74,17 +74,17 @@ def same(one: str, two: str) -> bool:
     re.search(r"\\(?:gcd|lcm|mod|pmod|bmod).*[a-z]", each)
     for each in (one, two)
   ):
-    return False  # The parser reads letters in these as polynomials.
+    return False  # The parser would read their letters as variables.
   if _agree(one, two):
     return True
-  # The base of a bare "log" is 10 in some texts and e in others.
+  # "log" has base 10 in some texts and e in others.
   if r"\log" in one + two:
     natural = [
       re.sub(r"\\log(?![a-z_])\s*", r"\\ln ", each) for each in (one, two)
     ]
     if natural != [one, two] and _agree(*natural):
       return True
-  # Python writes E, I and 2j, which are variables elsewhere.
+  # E, I and 2j are constants in Python's output, and variables elsewhere.
   python = _constants(one, two), _constants(two, one)
   return python != (one, two) and _agree(*python)
 
@@ -186,7 +186,7 @@ def _at_points(first, second, digits: int) -> list[tuple]:
 
 
 def _is_discrete(expression) -> bool:
-  """Whether an expression is defined at integers only, as a sum up to n."""
+  """Returns whether an expression needs integers, such as a sum up to n."""
   import sympy
 
   return expression.has(sympy.Sum, sympy.Product)
@@ -200,7 +200,7 @@ def _point(symbols, line: str) -> dict:
 
 
 def _differ_exactly(first, second) -> bool:
-  """Returns whether both have rational values at a point, and these differ."""
+  """Returns whether both have rational values at a point, which differ."""
   if _is_discrete(first) or _is_discrete(second):
     return False
   symbols = sorted(first.free_symbols | second.free_symbols, key=str)
@@ -210,7 +210,7 @@ def _differ_exactly(first, second) -> bool:
 
 
 def _digits(first, second) -> int:
-  """Returns how many digits tell two expressions apart, by their numbers."""
+  """Returns the digits that tell two expressions apart, by their numbers."""
   import sympy
 
   lengths = []
@@ -230,7 +230,7 @@ def _digits(first, second) -> int:
 
 
 def _value(expression, digits: int):
-  """Evaluates to so many digits; None if the value is not a finite number."""
+  """Evaluates to that many digits; None if the value is not finite."""
   import sympy
 
   value = _evaluated(expression, digits)
@@ -239,7 +239,7 @@ def _value(expression, digits: int):
     return None
   if abs(value) < 10**_LEADING:
     return value
-  # Large numbers need all digits before the point, maybe thousands.
+  # Large numbers need all digits before the point, perhaps thousands.
   before = int(sympy.log(abs(value), 10).evalf(9)) if abs(value) else 0
   if before > _MAX_DIGITS:
     raise OverflowError(f"{before} digits")
@@ -249,7 +249,7 @@ def _value(expression, digits: int):
 def _evaluated(expression, digits: int):
   import sympy
 
-  # Where terms cancel, more digits are tried to tell the rest from zero.
+  # If terms cancel, more digits are tried, to tell the rest from zero.
   return sympy.N(expression, digits, maxn=digits + _ZERO + 10)
 
 
@@ -263,12 +263,12 @@ def _is_real(value) -> bool:
 
 
 def _close(one, two, digits: int) -> bool:
-  """Whether values of so many digits agree but for errors of rounding."""
+  """Returns whether values of that many digits agree up to rounding."""
   import sympy
 
   size = max(abs(one), abs(two))
-  # Zero may be computed as a tiny number. Large numbers are compared to the
-  # same absolute precision.
+  # A computed zero may be a tiny number. Large numbers are compared to the same
+  # absolute precision.
   if size < sympy.Rational(1, 10 ** (digits + _ZERO)):
     return True
   size = min(size, 10**_LEADING)
@@ -297,7 +297,7 @@ def _parse(text: str):
   except Exception:
     return None
   if isinstance(found, sympy.Expr) and not found.has(sympy.Derivative):
-    # f(x) of an unknown f is a number like any other.
+    # f(x) of an unknown f is treated as a variable.
     found = found.replace(
       lambda each: isinstance(each, AppliedUndef),
       lambda each: sympy.Symbol(str(each)),
@@ -315,7 +315,7 @@ def _parse(text: str):
 
 
 def _is_odd_root(each) -> bool:
-  """Whether this is a root of a negative number that has a real value."""
+  """Returns whether this is an odd root of a negative number, so real."""
   return bool(
     each.is_Pow
     and each.base.is_number
@@ -331,7 +331,7 @@ def _real_root(each):
 
 
 def _readable(text: str) -> str:
-  """Rewrites what the parser would round (decimals) or misread."""
+  """Rewrites parts that the parser would round (decimals) or misread."""
   text = re.sub(
     r"(\d+(?:\.\d+)?|[a-z])\^\{?\\circ\}?", r"(\\frac{\1\\pi}{180})", text
   )

@@ -23,12 +23,12 @@ class Answer:
       its only part an answer that holds under its condition alone.
     body: LaTeX without spaces, or words in lower case.
     unit: unit of a value.
-    product: the value with its unit read as variables, where that may be meant:
-      "5m" of "5 m".
-    name: the left side, "x" of "x=5"; "" if there is none.
+    product: the value with its unit read as variables, if that may be meant:
+      "5m" for "5 m".
+    name: the left side, "x" in "x=5"; "" if there is none.
     parts: the answers that it consists of.
-    condition: words after it that may be left out, "for all x".
-    claims: what it is said to equal, 3+4 in "3+4=7".
+    condition: words after it that may be left out, e.g. "for all x".
+    claims: expressions that it is stated to equal: 3+4 in "3+4=7".
   """
 
   kind: str
@@ -53,7 +53,7 @@ def interval(opening: str, low: Answer, high: Answer, closing: str) -> Answer:
 
 
 def as_interval(answer: Answer) -> Answer:
-  """Converts a pair to an interval: "(1,2)" may be either."""
+  """Converts a pair to an interval, since "(1,2)" may be either."""
   vector = answer.body == "vector"
   if (
     answer.kind in ("tuple", "bracket")
@@ -141,7 +141,7 @@ def _end(answer: Answer):
 
 
 def clocks(answer: Answer) -> set[int]:
-  """Returns the times of day, in minutes, that an answer may mean."""
+  """Returns the times of day that an answer may mean, in minutes."""
   if answer.body.startswith("clock "):
     return {int(answer.body.split()[1])}
   if answer.kind == "ratio" and len(answer.parts) == 2:

@@ -1,18 +1,18 @@
 """Extracts final answers and decides whether two of them are equal.
 
-An answer is equal if a fair human would accept it for the gold answer:
+Answers are equal if a fair human would accept one for the other:
 
 - a rounded decimal does not equal an exact fraction or irrational number;
 - a unit, currency, percent sign, `x=` or "for all x" may be left out, but two
   that are written must not conflict, and a factor (100 for percent, unless
   `percent_is_ratio`) counts;
-- what is said on the way must be true: "5=6" is not 6;
+- claims within an answer must be true: "5=6" is not 6;
 - sets and lists are unordered, tuples are ordered, ends of intervals matter.
 
 `parsing.py` parses an answer, `compare.py` compares two. Plain numbers are
-compared exactly and at once (`decide`). What needs algebra goes to `algebra.py`
-(`equal`), which may hang: call it in a process that can be killed, as
-`grader.py` does.
+compared exactly and immediately (`decide`). Comparisons that need algebra go to
+`algebra.py` (`equal`), which may hang: call it in a process that can be killed,
+as `grader.py` does.
 """
 
 import re
@@ -47,7 +47,7 @@ def final_answer(text: str) -> str | None:
 def decide(
   gold: str, predicted: str, percent_is_ratio: bool = False
 ) -> bool | None:
-  """Decides equality exactly and at once, where that is possible.
+  """Decides equality exactly and quickly, where that is possible.
 
   Args:
     gold: the right answer.
@@ -55,8 +55,8 @@ def decide(
     percent_is_ratio: whether 25% also equals 1/4, and not only 25.
 
   Returns:
-    Whether they are equal; None if that needs algebra, or to read an answer of
-    more than notation.AT_ONCE characters.
+    Whether they are equal; None if that needs algebra, or an answer has more
+    than notation.AT_ONCE characters.
   """
   if gold.strip() == predicted.strip():
     return bool(gold.strip())

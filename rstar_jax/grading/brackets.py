@@ -11,7 +11,7 @@ _CLOSE = re.compile(r"\\[}]|\\r(?:angle|floor|ceil)(?![a-z])|\\end\b|[)}\]]")
 
 
 def closing_brace(text: str, start: int) -> int | None:
-  """Returns the index of the brace that closes the one before `start`."""
+  """Returns the index of the brace that closes one opened before `start`."""
   depth, index = 1, start
   while index < len(text):
     if text[index] == "\\":
@@ -69,7 +69,7 @@ def depth(text: str) -> int:
 
 
 def enclosed(text: str) -> tuple[str, str, str] | None:
-  """Splits a bracketed text into opening, inside and closing; None else."""
+  """Splits a bracketed text into opening, inside and closing, else None."""
   first = _OPEN.match(text)
   last = next(reversed(list(_CLOSE.finditer(text))), None)
   if not first or not last or last.end() != len(text) or first[0] == "\\begin":

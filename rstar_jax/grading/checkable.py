@@ -10,7 +10,7 @@ from rstar_jax.grading import notation
 
 # Plain numbers, the most frequent answers, pass at once.
 _NUMBER = re.compile(r"[+-]?\d{1,3}(?:,\d{3})*(?:\.\d+)?|[+-]?\d+(?:\.\d+)?")
-# Words in place of an answer.
+# Words that stand for a missing answer.
 _NO_ANSWER = re.compile(
   r"(?:see|as|shown) (?:above|below|the |solution|proof|figure|explanation).*"
   r"|(?:the |a )?proof.*|proved|proven|not ?found|omitted|q\.?e\.?d",
@@ -27,8 +27,8 @@ def why_not(answer: str) -> str:
     answer: a final answer, LaTeX or plain, e.g. the content of a box.
 
   Returns:
-    A reason, which does not quote the answer so that reasons can be counted; ""
-    if the answer can be graded against.
+    A reason, which does not quote the answer, so that reasons can be counted;
+    "" if the answer can be graded against.
   """
   if _NUMBER.fullmatch(answer):
     return ""

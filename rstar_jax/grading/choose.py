@@ -1,10 +1,10 @@
-"""Which answer to give when a problem has several: the one place that chooses.
+"""Chooses among a problem's answers.
 
 `choose` serves the evaluation, the report, `rstar_jax solve`, studies and the
 evaluation harness alike. It returns the index of the chosen answer, so that the
-caller finds its verdict and its trajectory: the answer that is counted is the
-answer that is given. Equal answers are grouped by a key; the key is a normal
-form and no grader, since voting must not ask the gold answer.
+caller finds its verdict and its trajectory: the counted answer is the given
+one. Equal answers are grouped by a key. The key is a normal form and no grader,
+since voting must not see the gold answer.
 """
 
 import math
@@ -21,10 +21,10 @@ def best(values: Sequence[float | None]) -> int | None:
   """Returns the highest PPM value (paper section 4.1), the first of equals.
 
   Args:
-    values: the PPM's values of whole trajectories; None or nan: not a choice.
+    values: the PPM's values of whole trajectories; None and nan are left out.
 
   Returns:
-    An index, or None where there is no choice.
+    An index, or None if no trajectory has a value.
   """
   chosen = None
   for index, value in enumerate(values):
@@ -38,8 +38,8 @@ def best(values: Sequence[float | None]) -> int | None:
 def majority(answers: Sequence[str | None], key: Key = vote_key) -> int | None:
   """Returns the first answer of the largest group.
 
-  Groups of equal size: the one whose first answer came first (the released code
-  draws at random). None is no answer and has no vote.
+  Of groups of equal size, the one whose first answer came first wins (the
+  released code draws at random). None is no answer and has no vote.
   """
   return _heaviest(answers, [1.0] * len(answers), key)
 
@@ -51,9 +51,9 @@ def weighted(
 ) -> int | None:
   """Returns the best answer of the group with the largest PPM weight.
 
-  A vote weighs (1 + value) / 2, in [0, 1]: values may be negative, and one more
-  vote must not count against an answer. No value, no vote. Of the group the one
-  of highest value is returned, since its trajectory is what people see.
+  A vote weighs (1 + value) / 2, in [0, 1]: values may be negative, and a vote
+  must not count against its answer. An answer without a value has no vote. The
+  group's answer of highest value is returned, since its trajectory is shown.
   """
   voters = [
     answer if value is not None and not math.isnan(value) else None
@@ -72,9 +72,9 @@ def top_k(
   k: int,
   key: Key = vote_key,
 ) -> int | None:
-  """Returns the majority of the k of highest value (released code).
+  """Returns the majority of the k answers of highest value (released code).
 
-  Of equal values the first is the higher; no value, no vote.
+  Of equal values the first ranks higher. Without a value there is no vote.
   """
   able = [
     index
@@ -97,18 +97,18 @@ def choose(
   """Chooses one of a problem's answers; see the four functions above.
 
   Args:
-    how: as `config.eval.answer_select`. Where no answer has a value, as in a
-      round without a PPM, every way is the majority.
+    how: see `config.eval.answer_select`. If no answer has a value, as in a
+      round without a PPM, every choice is the majority.
     answers: None is no answer, and is not chosen.
-    values: the PPM's values in [-1, 1]; None or nan where there is none.
+    values: the PPM's values in [-1, 1]; None or nan without one.
     key: equal answers have equal keys.
-    k: how many vote in "top_k", at least 1.
+    k: number of voters in "top_k", at least 1.
 
   Returns:
-    The index of the chosen answer, None where there is no answer.
+    The index of the chosen answer, None if there is no answer.
 
   Raises:
-    ValueError: `how` is none of the four.
+    ValueError: `how` is unknown.
   """
   if how not in get_args(Select):
     raise ValueError(
@@ -133,11 +133,11 @@ def settled(
   key: Key = vote_key,
   confidence: float = 1.0,
 ) -> bool:
-  """Returns whether no more answers can change the majority, or are likely to.
+  """Returns whether the majority is final, or is so with some confidence.
 
   Args:
-    answers: so far, in order; None has no vote.
-    left: how many are to come, each with a vote or without.
+    answers: the answers so far, in order; None has no vote.
+    left: number of answers to come, each with or without a vote.
     key: equal answers have equal keys.
     confidence: see `sure`.
   """
@@ -150,14 +150,17 @@ def fewest(
   key: Key = vote_key,
   confidence: float = 1.0,
 ) -> int:
-  """Returns after how many more answers the majority may be settled, from 1.
+  """Returns the least number of further answers to settle the majority.
 
   Args:
-    answers, key, confidence: as of `settled`.
-    left: how many are to come at most, at least 1.
+    answers, key, confidence: see `settled`.
+    left: most answers to come, at least 1.
+
+  Returns:
+    At least 1, at most `left`.
   """
   weights = _votes(answers, key)
-  # At the earliest if all of them are what leads, or what no one gave yet.
+  # The earliest is if all of them equal the leader, or a first answer.
   leader = max(weights, key=weights.__getitem__, default=object())
   for count in range(1, left):
     weights[leader] = weights.get(leader, 0.0) + 1.0
@@ -169,11 +172,12 @@ def fewest(
 def sure(
   weights: Mapping[Hashable, float], left: float, confidence: float
 ) -> bool:
-  """Returns whether the heaviest group stays so, or is likely to.
+  """Returns whether the heaviest group is final, or is so with confidence.
 
   Args:
-    weights, left: as of `leads`; of a confidence below 1, numbers of votes.
-    confidence: least value of `ahead`, if it is below 1.
+    weights, left: see `leads`; with a confidence below 1, weights are numbers
+      of votes.
+    confidence: in (0, 1]; below 1, the least value of `ahead` that suffices.
   """
   if leads(weights, left):
     return True
@@ -181,14 +185,18 @@ def sure(
 
 
 def ahead(votes: Iterable[float]) -> float:
-  """Returns the probability that the most frequent answer is so in truth.
+  """Returns the probability that the leading answer is the likeliest one.
 
-  That is P(p > 1/2) of a Beta(a + 1, b + 1) variable, of the two largest
-  numbers of votes a and b (adaptive consistency, Aggarwal et al. 2023, arXiv
-  2305.11860): as likely as at most a heads of a + b + 1 fair coins.
+  That is P(p > 1/2) of a Beta(a + 1, b + 1) variable, with a and b the two
+  largest numbers of votes (adaptive consistency, Aggarwal et al. 2023, arXiv
+  2305.11860). It equals the probability of at most a heads in a + b + 1 throws
+  of a fair coin.
 
   Args:
-    votes: whole numbers, of any number of answers.
+    votes: number of votes of each answer.
+
+  Returns:
+    In [0.5, 1].
   """
   first, second, *_ = (*sorted(map(int, votes), reverse=True), 0, 0)
   coins = first + second + 1
@@ -196,18 +204,18 @@ def ahead(votes: Iterable[float]) -> float:
 
 
 def leads(weights: Mapping[Hashable, float], left: float) -> bool:
-  """Returns whether the heaviest group stays so, whatever is still to come.
+  """Returns whether no further weight can change the heaviest group.
 
   Args:
-    weights: group -> weight, in the order of first votes: of equal weights the
-      first is the heaviest.
-    left: the largest weight that may be added, to any group or a new one.
+    weights: group -> weight, in the order of first votes; of equal weights the
+      first counts as the heaviest.
+    left: most weight that may be added, to any group or a new one.
   """
   if not weights:
     return left == 0
   leader = max(weights, key=weights.__getitem__)
   before = True
-  # None: an answer that no one gave yet.
+  # None stands for an answer that is not given yet.
   for group, weight in (*weights.items(), (None, 0.0)):
     if group == leader and group is not None:
       before = False
@@ -231,7 +239,7 @@ def _votes(answers: Sequence[str | None], key: Key) -> dict[Hashable, float]:
 def _heaviest(
   answers: Sequence[str | None], weights: Sequence[float], key: Key
 ) -> int | None:
-  """Returns the heaviest of the heaviest group, the first of equals."""
+  """Returns the heaviest answer of the heaviest group, the first of equals."""
   member: dict[Hashable, int] = {}
   totals: dict[Hashable, float] = {}
   for index, (answer, weight) in enumerate(zip(answers, weights, strict=True)):

@@ -2,7 +2,7 @@
 
 Lists, points, intervals, matrices, units and names are compared here, part by
 part; the caller provides the comparison of two expressions. The result is True,
-False, or None if the caller's comparison does not know.
+False, or None if the caller's comparison returns None.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ Same = Callable[[str, str], bool | None]
 
 
 def same_number(one: str, two: str) -> bool | None:
-  """Compares plain numbers by value, else text; None if that needs algebra."""
+  """Compares plain numbers by value, and equal texts; else None."""
   if one == two:
     return True
   values = notation.rational(one), notation.rational(two)
@@ -81,7 +81,7 @@ class Comparison:
     """Compares a gold answer and another; None if `same` returns None."""
     verdicts = [self._agree(one, two)]
     if two.claims and verdicts[0] is not False:
-      # "5=6" is not 6. What is stated beside an answer may be a percentage.
+      # "5=6" is not 6. A claim beside an answer may be a percentage.
       stated = Comparison(self._same, self._same_relation, True)
       bare = dataclasses.replace(two, name="", claims=())
       new = [each for each in two.claims if each not in one.claims]
@@ -170,7 +170,7 @@ class Comparison:
     units_written = bool(one.unit) + bool(two.unit)
     if found or units_written != 1 or not (one.product or two.product):
       return found
-    # "5 m" beside "5m": variables after all.
+    # "5 m" against "5m": these are variables.
     one, two = (
       dataclasses.replace(
         each, body=each.product or each.body, unit=units.NONE, product=""
@@ -196,7 +196,7 @@ class Comparison:
     if factor:
       bodies[0] = _scaled(bodies[0], factor)
     constants = [re.search(r"\+[cCkK]$", each) for each in bodies]
-    if all(constants):  # Constants of integration have any name.
+    if all(constants):  # Constants of integration may have any name.
       bodies = [f"{each[:-1]}C" for each in bodies]
     found = self._same(*bodies)
     written = [each.unit == units.PERCENT for each in (one, two)]

@@ -1,7 +1,7 @@
 r"""Splits conditions off answers: "x^2 for all x", "2n if n is odd, n if even".
 
-A condition may be left out like a unit, but two that are written must not
-conflict. Where answers hold under different conditions, these belong to them.
+A condition may be left out like a unit, but two written ones must not conflict.
+If answers hold under different conditions, the conditions are a part of them.
 
 Standard library only: it runs in grader workers too.
 """
@@ -17,7 +17,8 @@ _START = re.compile(
 _SEPARATOR = (
   r"[,;]|\\quad(?![a-z])|(?<![A-Za-z\\])(?:or|and|OR|AND)(?![A-Za-z])"
 )
-# What of two conditions must agree; a set such as \mathbb{R} is mostly implied.
+# The parts of conditions that must agree; a set such as \mathbb{R} is mostly
+# implied.
 _TOKEN = re.compile(
   r"\d+(?:\.\d+)?|\\(?:le|ge|ne|notin|equiv|mid|nmid)(?![a-z])|[<>=]|"
   r"odd|even|prime|composite|positive|negative|otherwise"
@@ -33,8 +34,8 @@ def split(text: str) -> list[tuple[str, str]]:
     text: LaTeX from `notation.tidy`.
 
   Returns:
-    (answers, condition) pairs: text, and text without spaces; the text and ""
-    if there is no condition.
+    (answers, condition) pairs, the condition without spaces; the text and "" if
+    there is no condition.
   """
   groups = []
   plain = notation.plain_text(text)
@@ -61,7 +62,7 @@ def split(text: str) -> list[tuple[str, str]]:
 
 
 def _start(text: str) -> re.Match | None:
-  """Finds the first condition that follows mathematics."""
+  """Returns the match of the first condition that follows mathematics."""
   match = _START.search(text)
   if match and re.search(r"[\d\\=^]|^\s*\w\s*$", text[: match.start()]):
     return match
@@ -69,7 +70,7 @@ def _start(text: str) -> re.Match | None:
 
 
 def _is_answer(text: str, name: str) -> bool:
-  """Whether what follows a condition is another answer."""
+  """Returns whether the text after a condition is another answer."""
   if name:
     left = _LEFT.match(text)
     return bool(left) and notation.compact(left[1]) == name
@@ -81,15 +82,15 @@ def _compact(text: str) -> str:
 
 
 def is_case(condition: str) -> bool:
-  """Whether an answer is wrong without this condition."""
+  """Returns whether an answer is wrong without this condition."""
   return condition.startswith(("if", "otherwise"))
 
 
 def tokens(condition: str) -> tuple[str, ...]:
-  """Returns what two conditions have to share, sorted."""
+  """Returns the parts of a condition that must agree, sorted."""
   return tuple(sorted(_TOKEN.findall(condition)))
 
 
 def relation(condition: str) -> str:
-  """Returns a condition without its first words: "x>0" of "for all x>0"."""
+  """Returns a condition without its first words: "x>0" for "for all x>0"."""
   return _WORDS.sub("", condition, count=1)

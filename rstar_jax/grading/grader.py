@@ -1,11 +1,11 @@
 """Grades answers; comparisons that may hang run in processes that are killed.
 
 math-verify can run forever in C code, where neither signals nor its own
-timeouts stop it. A warm worker process therefore forks, and the fork compares;
-at a deadline it is killed. The verdict is then "undecided", which is logged,
-counted and never treated as right. Worker processes start at first need:
-grading plain numbers needs none. The host itself reads short answers only, so
-that it needs no deadline.
+timeouts stop it. So a warm worker process forks, and the fork compares; at a
+deadline it is killed. The verdict is then "undecided", which is logged, counted
+and never treated as right. Worker processes start when they are first needed;
+plain numbers need none. The host itself parses short answers only, so it needs
+no deadline.
 """
 
 import collections
@@ -24,10 +24,10 @@ from rstar_jax.grading import answers
 from rstar_jax.sandbox import process
 from rstar_jax.types import Verdict
 
-_MEMORY = 4 << 30  # Address space of a process, in bytes; bounds big powers.
+_MEMORY = 4 << 30  # Address space of a process in bytes; bounds big powers.
 _CACHE = 65536
 _NAMES: dict[Any, Verdict] = {True: "equal", False: "different"}
-# Seconds after the worker's deadline at which the host gives up on it.
+# Seconds after the worker's deadline at which the host kills it.
 _GRACE = 1.0
 
 
@@ -38,10 +38,10 @@ class Grader:
     workers: number of worker processes, at least 1.
     seconds: deadline of one comparison, at which it is killed; at half of it
       the comparison is interrupted.
-    cache: number of pairs whose verdicts are cached.
+    cache: most pairs whose verdicts are cached.
     percent_is_ratio: whether 25% also equals 1/4 and 0.25, and not only 25.
-    function: compares in the place of all this, in this process: (gold,
-      predicted) -> a truth value or a verdict.
+    function: replaces the comparison, in this process: (gold, predicted) -> a
+      bool or a verdict.
 
   Attributes:
     counts: number of times that each verdict was given.
@@ -67,7 +67,7 @@ class Grader:
     self._cache: collections.OrderedDict = collections.OrderedDict()
     self._closed = False
     self._lock = threading.Lock()
-    # One process a thread: it ends with the thread that started it.
+    # One process per thread, since it ends with the thread that started it.
     self._local = threading.local()
     self._live: set[process.Process] = set()
     self._executor = concurrent.futures.ThreadPoolExecutor(workers)
@@ -103,17 +103,17 @@ class Grader:
     """Compares answers; may be called from several threads at once.
 
     Args:
-      pairs: (gold, predicted) answers. Several golds, in a list or tuple, are
-        as good as one another: equal to one of them is "equal". A predicted
-        None, no answer, is "different".
+      pairs: (gold, predicted) answers. With several golds, in a list or tuple,
+        equal to any of them is "equal". A predicted None, no answer, is
+        "different".
 
     Returns:
       A verdict for each, in order.
 
     Raises:
-      PluginError: `function` raises, or returns something else.
+      PluginError: `function` raises, or returns another type.
       RuntimeError: math-verify is needed but missing or broken, or the grader
-        is closed, if only while this call waits.
+        is closed, possibly while this call waits.
     """
     golds = [
       (gold,) if isinstance(gold, str) else tuple(gold) for gold, _ in pairs
@@ -168,7 +168,7 @@ class Grader:
     return found
 
   def _decide(self, gold: str, predicted: str) -> bool | Verdict | None:
-    """Compares at once where that is possible; None where it is not."""
+    """Compares in this process if that is quick; otherwise None."""
     if self._function is None:
       return answers.decide(gold, predicted, self._percent_is_ratio)
     if not predicted:
@@ -221,7 +221,7 @@ class Grader:
     return verdict, kept
 
   def _worker(self) -> process.Process:
-    """Returns this thread's process, and starts it at first need."""
+    """Returns this thread's process, started at its first use."""
     worker = getattr(self._local, "worker", None)
     if worker is None:
       options = {
@@ -229,7 +229,7 @@ class Grader:
         "seconds": self._seconds,
         "percent_is_ratio": self._percent_is_ratio,
       }
-      # sympy's sets are in the order of hashes, which must not differ.
+      # sympy's sets are ordered by hash, so hashes must not vary.
       worker = process.Process(
         "rstar_jax.grading.judge",
         options,
@@ -256,7 +256,7 @@ class Grader:
 
 
 def _best(verdicts: list[Verdict]) -> Verdict:
-  """Returns the verdict on several golds; none at all is "different"."""
+  """Returns the verdict on several golds; "different" for none."""
   for verdict in ("equal", "undecided"):
     if verdict in verdicts:
       return verdict

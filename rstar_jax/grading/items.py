@@ -10,7 +10,7 @@ from rstar_jax.grading import brackets, notation, verbal
 
 # A variable: a letter, or a Greek one's name.
 SYMBOL = r"\\?[a-zA-Z](?:(?<=\\[a-z])[a-z]+)?"
-_MAX_ITEMS = 64  # Largest number of items that plus-minus signs expand to.
+_MAX_ITEMS = 64  # Most items that plus-minus signs expand to.
 
 
 def split(text: str) -> list[str]:
@@ -53,7 +53,7 @@ def split(text: str) -> list[str]:
 
 
 def expand(texts: list[str]) -> list[str]:
-  """Expands the plus-minus signs of texts; of none if that gives too many."""
+  """Expands plus-minus signs in texts, unless that gives too many items."""
   found = [each for text in texts for each in signs(text)]
   return found if len(found) <= max(_MAX_ITEMS, len(texts)) else texts
 

@@ -19,9 +19,9 @@ from rstar_jax.grading import algebra, answers
 from rstar_jax.sandbox import wire
 from rstar_jax.sandbox.isolation import confinement
 
-# Packages that a comparison may still import.
+# Packages that comparisons may still import.
 PACKAGES = ("math_verify", "latex2sympy2_extended", "antlr4")
-# Compared before the first fork, so that imports happen only once.
+# Pairs compared before the first fork, so that imports happen only once.
 _WARM_UP = (
   (r"\frac{1}{2}", "0.5"),
   (r"\sqrt{8}", r"2\sqrt{2}"),
@@ -38,9 +38,9 @@ class TooLong(BaseException):
 
 
 def self_test() -> str:
-  """Returns what is wrong with math-verify, "" if nothing is.
+  """Returns a problem with math-verify, "" if there is none.
 
-  With the wrong latex2sympy, math-verify calls any two numbers equal.
+  With another version of latex2sympy it calls any two numbers equal.
   """
   try:
     if algebra.same("5", "6"):

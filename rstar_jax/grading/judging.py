@@ -1,8 +1,7 @@
-"""Judges answers: by the grader, by tests, or by a reward of one's own.
+"""Judges answers: by the grader, by tests, or by the task's reward.
 
-The problem says what its answer is and what judges it: it is boxed, and is
-compared with a gold one; or it is the program, which runs before the problem's
-tests.
+The problem decides: either the answer is boxed, and is compared with a gold
+answer; or it is the program, which runs before the problem's tests.
 """
 
 import hashlib
@@ -22,12 +21,13 @@ from rstar_jax.types import (
   Verify,
 )
 
-# What an answer is worth, from -1 to 1; it is right above 0.
+# Returns an answer's reward, from -1 to 1; above 0 it is right.
 Reward = Callable[[Problem, str], float]
 
-# Runs after the program: the tests, in a namespace of their own. It has what
-# the program defined, but not what hides a builtin: `assert abs(...) < 1e-6`
-# asks Python's `abs`. `import` is a statement and cannot be hidden so.
+# Runs the tests after the program, in a namespace of their own. It has the
+# program's names, except those that hide a builtin: `assert abs(...) < 1e-6`
+# calls Python's `abs`. `import` is a statement, which cannot be hidden this
+# way.
 _TESTS = """\
 import builtins
 builtins.exec({text!r}, {{
@@ -43,7 +43,7 @@ def answer_of(problem: Problem, steps: Prefix) -> str | None:
   """Returns the answer of a whole solution; None if it boxes none.
 
   Args:
-    problem: where it has tests, the answer is the solution's program.
+    problem: if it has tests, the answer is the solution's program.
     steps: node texts, oldest first; the last one boxes an answer.
   """
   boxed = answers.final_answer(steps[-1])
@@ -63,12 +63,13 @@ def judge(
   Args:
     answered: (problem, answer) pairs.
     grade: compares two answers.
-    reward: judges in the place of the grader and of tests, if given.
-    verify: runs programs; needed where a problem has tests.
+    reward: replaces the grader and tests, if given.
+    verify: runs programs; needed if a problem has tests.
 
   Returns:
-    For each pair its verdict and its reward: 1 or -1 of the grader or of tests;
-    an undecided answer is not right. None where there is nothing to judge by.
+    The verdict and the reward of each pair; the reward is 1 or -1 by the grader
+    or tests, and -1 for an undecided answer. None if the problem has nothing to
+    judge by.
   """
   if reward is not None:
     return [
@@ -96,22 +97,23 @@ def passes(
 ) -> list[Verdict]:
   """Runs the tests of each problem after its answer, a program.
 
-  The tests share the program's interpreter, so that its own report that they
-  ran is not enough: they end by printing a key, which differs in each process
-  of ours. What still cheats: code that looks for the key in the interpreter,
-  changes a module, or returns what is equal to all (docs/security.md).
+  The tests share the program's interpreter, so a report by the program that
+  they passed proves nothing: they end by printing a key, which differs in each
+  process of this package. Code can still cheat if it looks for the key in the
+  interpreter, changes a module, or returns an object that equals everything
+  (docs/security.md).
 
   Args:
     verify: runs programs.
     answered: (problem, program) pairs; each problem has tests.
 
   Returns:
-    For each "equal" if the tests ran to their end, "undecided" if they had no
-    time to, which another machine might have given them, else "different".
+    For each pair "equal" if the tests ran to their end, "undecided" if they
+    timed out, since they might not on another machine, else "different".
   """
   keys, programs = [], []
   for problem, program in answered:
-    # Equal pairs are equal programs, which a sandbox may run once.
+    # Equal pairs give equal programs, which a sandbox may run once.
     text = f"{program}\0{problem.tests}".encode()
     keys.append(hashlib.blake2b(text, digest_size=16, key=_SECRET).hexdigest())
     tests = f"{problem.tests}\nprint({keys[-1]!r})\n"
@@ -135,13 +137,13 @@ def rewards(
   """Returns the rewards of answers.
 
   Raises:
-    PluginError: one is no number from -1 to 1.
+    PluginError: a reward is not a number from -1 to 1.
   """
   plugin = plugins.wrap(reward, "calls.reward")
   found = []
   for problem, answer in answered:
     worth = plugin(problem, answer)
-    # A truth value would make a wrong answer worth 0.
+    # A bool would make a wrong answer worth 0 instead of -1.
     number = isinstance(worth, numbers.Real) and not isinstance(worth, bool)
     if not (number and -1 <= worth <= 1):
       raise plugin.wrong("a number from -1 to 1", plugins.shown(worth))

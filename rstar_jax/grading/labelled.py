@@ -18,7 +18,7 @@ class Pair:
     gold: the right answer.
     predicted: the answer to judge.
     equal: whether a fair human would accept it; None without a label.
-    category: a name of what the pair tests.
+    category: name of the feature that the pair tests.
   """
 
   gold: str
@@ -28,7 +28,7 @@ class Pair:
 
   @property
   def held_out(self) -> bool:
-    """Whether the pair is held out from tuning: half of them, by hash."""
+    """Whether the pair is held out from tuning, as half of all are, by hash."""
     text = f"{self.gold}\0{self.predicted}".encode(errors="surrogatepass")
     return hashlib.sha256(text).digest()[0] % 2 == 1
 
@@ -41,7 +41,7 @@ class Score:
     true_positives: pairs that are equal and graded equal.
     false_positives: pairs that are different and graded equal.
     false_negatives: pairs that are equal and not graded equal.
-    undecided: pairs without a verdict, among all of these.
+    undecided: pairs without a verdict, which the other counts include.
   """
 
   true_positives: int
@@ -74,7 +74,7 @@ def read(path: str | pathlib.Path) -> list[Pair]:
     The pairs, in order; empty lines are skipped.
 
   Raises:
-    ValueError: if a line is malformed; the message names the line.
+    ValueError: a line is malformed; the message names the line.
   """
   pairs = []
   text = pathlib.Path(path).read_text(encoding="utf-8")

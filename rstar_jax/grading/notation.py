@@ -12,11 +12,11 @@ from fractions import Fraction
 
 from rstar_jax.grading import brackets, printed
 
-# Characters of an answer, at most; a number of up to DIGITS counts as 30.
+# Most characters of an answer; a number of up to DIGITS counts as 30.
 LONGEST = 1000
-DIGITS = 4300  # More digits Python does not read as a number.
-# Characters of an answer that the host reads itself: the time of some rules
-# grows with the square or cube of the length.
+DIGITS = 4300  # Most digits that Python converts to an int.
+# Most characters of an answer that the host parses itself: the time of some
+# rules grows with the square or cube of the length.
 AT_ONCE = 100
 _SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹"
 _GREEK = dict(
@@ -106,7 +106,7 @@ _REPEATING = re.compile(
 _ELLIPSIS = re.compile(
   r"([+-]?\d*)\.(\d*?)(\d{1,6}?)\3{1,}\s*(?:\\[lc]?dots|\.\.\.)"
 )
-# Commands that change only the appearance: with an argument, and without.
+# Commands that change the appearance alone: with an argument, and without.
 _STYLED = re.compile(
   r"\\(?:text(?:bf|it|rm|sf|tt|normal|up)?|mathrm|mathbf|mathit|mathsf|mathtt|"
   r"mathnormal|mbox|hbox|boldsymbol|bm|operatorname\*?|emph|underline|"
@@ -119,7 +119,7 @@ _STYLE = re.compile(
 )
 # Braces around a sign, which only change the space around it: "10{:}30".
 _BRACED_SIGN = re.compile(r"(?<![\^_\\])\{\s*([-+:=<>])\s*\}")
-# Braces around a number or symbol that are no argument: "2 {\pi}".
+# Braces around a number or symbol that is not an argument: "2 {\pi}".
 _BRACED_SYMBOL = re.compile(
   r"(?:(?<=[-+*/=<>(,.{\s])|^)(?<!\\)\{(\\[a-zA-Z]+|[a-zA-Z]|\d+)\}"
   r"|(?<=\d)(?<!(?:frac|inom)\d)\{(\\[a-zA-Z]+)\}"
@@ -149,7 +149,7 @@ _MULTIPLE = re.compile(
 
 
 def tidy(answer: str) -> str:
-  """Returns an answer in normalised notation, with equal meaning."""
+  """Returns an answer in normalised notation, with the same meaning."""
   text = re.sub(r"[\t\n\r]", " ", answer)
   if not text.isascii():
     text = _in_ascii(text)
@@ -181,7 +181,7 @@ def tidy(answer: str) -> str:
 
 
 def _in_ascii(text: str) -> str:
-  """Converts the characters of mathematics to LaTeX."""
+  """Converts mathematical characters to LaTeX."""
   text = re.sub(
     f"[⁺⁻]?[{_SUPERSCRIPTS}]+",
     lambda match: f"^{{{unicodedata.normalize('NFKC', match[0])}}}",
@@ -192,7 +192,7 @@ def _in_ascii(text: str) -> str:
 
 
 def _spaces(text: str) -> str:
-  """Removes commands that space, size or break lines."""
+  """Removes commands for spaces, sizes and line breaks."""
   text = text.replace("\\\\circ", "\\circ")
   text = re.sub(
     r"(?:\\(?:q?quad(?![a-zA-Z])|hspace\{[^{}]*\})\s*)+", "\\\\quad ", text
@@ -203,7 +203,7 @@ def _spaces(text: str) -> str:
 
 
 def _commands(text: str) -> str:
-  """Replaces commands by one of equal meaning."""
+  """Replaces commands of equal meaning by one of them."""
   text = re.sub(r"^(?:\\quad )+|(?:\\quad ?)+$", "", text.strip())
   text = re.sub(r"\\[lr]vert(?![a-z])|\\mid(?![a-z])", "|", text)
   text = re.sub(r"\\[dtc]frac", r"\\frac", text)
@@ -214,7 +214,7 @@ def _commands(text: str) -> str:
   text = re.sub(r"\\deg(?:ree)?(?![a-z])", r"^\\circ ", text)
   text = re.sub(r"(?<=\d),\s*(?:\\!)+(?=\d{3})", ",", text)
   if "\\frac" in text:
-    # Fractions and roots without their braces.
+    # Fractions and roots that lack braces.
     text = re.sub(r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}", text)
     text = re.sub(r"\\frac\s*(\d)\s*\{", r"\\frac{\1}{", text)
     text = re.sub(r"(\\frac\{(?:[^{}]|\{[^{}]*\})*\})\s*(\d)", r"\1{\2}", text)
@@ -317,7 +317,7 @@ def compact(text: str) -> str:
 
 
 def too_long(answer: str) -> bool:
-  """Whether an answer is longer than LONGEST characters, or a number DIGITS."""
+  """Returns whether an answer exceeds LONGEST, or a number DIGITS."""
   if len(answer) <= LONGEST or len(answer) > 4 * DIGITS:
     return len(answer) > LONGEST
   short = re.sub(r"\d{31,}", lambda match: match[0][:30], answer)

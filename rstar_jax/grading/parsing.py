@@ -28,7 +28,7 @@ _CHOICE = re.compile(
   r"(?:\(\s*([A-Ja-e])\s*\)|([A-J])\s*[).:](?=\s|$)|([A-Ja-d])(?=$))\s*(.*)",
   re.DOTALL,
 )
-# What follows a letter that is not a choice.
+# Text after a letter that is not a choice.
 _GOES_ON = r"[-+*/^=_<>!,;]|and |or |\\(?:c[au]p|in|cdot)"
 _MAX_DEPTH = 24  # Of nested brackets.
 Answer = answer_types.Answer
@@ -54,7 +54,7 @@ _FLIP = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le", "\\ne": "\\ne"}
 
 
 def read(answer: str) -> Answer:
-  """Parses an answer, any text that is not `notation.too_long`."""
+  """Parses an answer: any text that is not `notation.too_long`."""
   text = notation.tidy(answer)
   if brackets.depth(text) > _MAX_DEPTH:
     return Answer("value", text)
@@ -90,7 +90,7 @@ def _conditional(text: str) -> Answer:
   groups = conditions.split(text)
   if len(groups) == 1 and not conditions.is_case(groups[0][1]):
     return dataclasses.replace(_items(groups[0][0]), condition=groups[0][1])
-  # Conditions that differ say which answer holds where.
+  # Different conditions are cases, under which the answers hold.
   cases = len({conditions.tokens(each) for _, each in groups}) > 1 or any(
     conditions.is_case(each) for _, each in groups
   )
@@ -188,7 +188,7 @@ def _item(text: str) -> Answer:
   if words is not None:
     if words.isdigit():
       return Answer("value", words)
-    # "abc" may be a product.
+    # "abc" may be a product of variables.
     parts = (_value(text),) if len(words) < 4 else ()
     return Answer("words", words, parts=parts)
   return _value(text)
@@ -239,7 +239,7 @@ def _named(text: str) -> Answer | None:
 
 
 def _claims(sides: list[str]) -> tuple[Answer, ...]:
-  r"""Parses the numbers that an answer is said to equal; not "1+\dots+9"."""
+  r"""Parses the numbers that an answer is stated to equal; not "1+\dots+9"."""
   return tuple(
     _value(each)
     for each in sides

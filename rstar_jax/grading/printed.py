@@ -1,4 +1,4 @@
-"""Converts what Python prints to LaTeX: "sqrt(2)/2", "Fraction(1, 2)".
+"""Converts Python's output to LaTeX: "sqrt(2)/2", "Fraction(1, 2)".
 
 Standard library only: it runs in grader workers too.
 """
@@ -54,7 +54,7 @@ _CALLS = {
     ]
   },
 }
-# Calls of any number of arguments: what is before, between and after them.
+# Calls of any number of arguments: text before, between and after them.
 _ANY_NUMBER = {"FiniteSet": (r"\{", ",", r"\}"), "Union": ("", r"\cup ", "")}
 _NAMES = sorted({*_ANY_NUMBER, *(name for name, _ in _CALLS)})
 _CALL = re.compile(
@@ -119,7 +119,7 @@ def _exponents(text: str) -> str:
 
 
 def _closing(text: str, start: int) -> int | None:
-  """Returns the index of the bracket that closes the one before `start`."""
+  """Returns the index of the bracket that closes one opened before `start`."""
   depth = 1
   for index in range(start, len(text)):
     depth += {"(": 1, ")": -1}.get(text[index], 0)

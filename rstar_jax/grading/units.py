@@ -1,8 +1,8 @@
 r"""Splits units and currencies off numbers, and compares and converts them.
 
-A unit may be left out, but two that are written must have the same dimension:
-"5 cm" equals "5" and "0.05 m", but neither "5 m" nor "5 cm^2". Unknown units
-are compared as words: "12 apples" equals "12 red apples", but not "12 pears".
+A unit may be left out, but two written ones must have the same dimension: "5
+cm" equals "5" and "0.05 m", but neither "5 m" nor "5 cm^2". Unknown units are
+compared as words: "12 apples" equals "12 red apples", but not "12 pears".
 
 Standard library only: it runs in grader workers too.
 """
@@ -60,11 +60,11 @@ _KNOWN = {
   for names, size in sizes.items()
   for name in names.split()
 }
-# Words that add nothing to a unit.
+# Words without meaning in a unit.
 _EMPTY = frozenset(
   "unit the a per about approximately base old exactly".split()
 )
-# Words that are mathematics, hence not units.
+# Mathematical words, which are not units.
 _MATHEMATICS = frozenset(
   "pi sqrt sin cos tan cot sec csc log ln exp or and if to infinity mod e i "
   "none undefined inf oo for where when is times plus minus u".split()
@@ -93,7 +93,7 @@ class Unit:
 
   Attributes:
     powers: (dimension, exponent) of known units, sorted.
-    size: its size, in the first unit of each dimension.
+    size: size in the first unit of each dimension.
     words: all other words of the unit, singular.
   """
 

@@ -1,4 +1,4 @@
-"""Says which answers vote together."""
+"""Decides which answers vote together."""
 
 import io
 import tokenize
@@ -8,13 +8,13 @@ from rstar_jax.grading import notation, parsing
 
 
 def vote_key(answer: str) -> Hashable:
-  """Returns what answers that vote together share; asks no gold answer.
+  """Returns a key: answers with equal keys vote together.
 
-  That is what an answer is, with plain numbers by value. Units and the name in
-  "x=5" are left out, as a grader lets them be, so that "18" and "18 dollars"
-  are one answer. A long answer is compared as it is, since reading it could
-  take long. One of several lines is a program, as of a problem with tests, and
-  is compared without its comments and layout.
+  The key is the parsed answer, with plain numbers by value; no gold answer is
+  needed. Units and the name in "x=5" are left out, as a grader allows, so that
+  "18" and "18 dollars" are one answer. A long answer is its own key, since
+  parsing it could take long. An answer of several lines is a program, e.g. of a
+  problem with tests, and its key leaves out comments and layout.
   """
   code = _code(answer) if "\n" in answer else None
   if code is not None:
@@ -30,11 +30,11 @@ def _code(program: str) -> Hashable | None:
     found = [*tokenize.generate_tokens(io.StringIO(program).readline)]
   except (SyntaxError, ValueError, tokenize.TokenError):
     return None
-  # What is no Python is an error, or before Python 3.12 such a token.
+  # Invalid Python raises or, before Python 3.12, gives an error token.
   if any(each.type == tokenize.ERRORTOKEN for each in found):
     return None
   return "program", tuple(
-    # How far a line is indented, and how it ends, is layout.
+    # The width of indentation, and line breaks, are layout.
     each.string if each.string.strip() else each.type
     for each in found
     if each.type not in (tokenize.COMMENT, tokenize.NL)
