@@ -1,7 +1,7 @@
-"""Dataclasses that have the fields that they declare, and no others.
+"""Dataclasses that accept only the fields that they declare.
 
-A misspelt field, or a value of another type, is an error where it is assigned:
-in a config file as on the command line. Fields are mutable, since
+A misspelt field, or a value of another type, raises where it is assigned, in a
+config file or on the command line. Fields are mutable, since
 `--config.search.c=1` assigns.
 """
 
@@ -13,9 +13,9 @@ import typing
 from collections.abc import Callable, Sequence
 from typing import Any
 
-# Fields that had another name once, by "Class.field": the new name; or, where
-# the field is in another part now, its path from the config ("eval.top_k"); or
-# "" where it is gone. Configs of runs begun before are read by it.
+# Fields that earlier versions had, as "Class.field" -> the new name; or, if the
+# field has moved, its path from the config ("eval.top_k"); or "" if it was
+# removed. Configs of older runs are read by it.
 RENAMED: dict[str, str] = {
   "EngineConfig.ahead": "warm_up",
   "EngineConfig.commit": "",
@@ -34,7 +34,7 @@ RENAMED: dict[str, str] = {
   "SearchConfig.groups": "",
   "Config.answer_reward": "task",
 }
-# Values that are said otherwise now, as JSON has them, by "Class.field".
+# Renamed values, as in JSON, by "Class.field".
 RESAID: dict[str, dict[Any, Any]] = {
   "TrainConfig.remat": {False: "none", True: "layer"},
   "Config.answer_reward": {"": "math"},
@@ -53,22 +53,22 @@ def field(
   takes: Sequence[str] | None = None,
   words: Sequence[str] | None = None,
 ) -> Any:
-  """Declares a field with what makes a value right, and whether it binds.
+  """Declares a field with its valid values, and whether it binds a run.
 
   Args:
     default: the value if none is given.
-    factory: makes it, where it is mutable.
-    above: values are greater than this; of a tuple, each element.
-    least: values are not less than this.
-    most: values are not greater than this.
-    below: values are less than this.
+    factory: returns a mutable default.
+    above: exclusive lower bound, for each element of a tuple.
+    least: inclusive lower bound.
+    most: inclusive upper bound.
+    below: exclusive upper bound.
     binds: whether the value decides the bytes of a run, so that a workdir is
-      kept to it; False if it only says how the work is done, and may differ
-      each time. A function returns what of the value binds.
-    takes: the value may name a plugin (`config/plugins.py`), which is called
-      with these arguments; keywords end in "=". None: it names none.
-    words: what else it may be, or begin with if a word ends in ":"; None is
-      any text.
+      bound to it; False if it only affects how the work is done, and may change
+      at any time. A function returns the part of the value that binds.
+    takes: arguments of a plugin (`config/plugins.py`) that the value may name;
+      keywords end in "=". None: it names no plugin.
+    words: other valid values, or prefixes if a word ends in ":"; None is any
+      text.
   """
   return dataclasses.field(
     default=default,
@@ -96,14 +96,14 @@ class Closed:
     super().__setattr__(name, value)
 
   def __getattr__(self, name: str) -> Any:
-    # Called for what is not there.
+    # Called for missing attributes only.
     check_name(type(self), name)
     raise AttributeError(name)
 
 
 @functools.cache
 def hints(declared: type) -> dict[str, Any]:
-  """Returns the type of each field of a dataclass, none for other types."""
+  """Returns field -> type for a dataclass, {} for other types."""
   if not dataclasses.is_dataclass(declared):
     return {}
   return typing.get_type_hints(declared)
@@ -113,7 +113,7 @@ def check_name(owner: type, name: str) -> None:
   """Checks that a dataclass has a field.
 
   Raises:
-    AttributeError: it has none of this name; proposes one, in one line.
+    AttributeError: it has not; the message of one line proposes a similar one.
   """
   known = hints(owner)
   if name in known:
@@ -129,16 +129,16 @@ def check_name(owner: type, name: str) -> None:
 
 
 def check_type(name: str, value: Any, declared: Any) -> None:
-  """Compares a value with a declared type.
+  """Checks a value against a declared type.
 
   Args:
-    name: what to call the value in an error.
-    value: anything.
+    name: name of the value, for error messages.
+    value: any object.
     declared: bool, int, float, str, a Literal, a tuple[T, ...], T | None or a
       dataclass.
 
   Raises:
-    ValueError: the value is of another type; one line.
+    ValueError: the value has another type; one line.
   """
   origin, arguments = typing.get_origin(declared), typing.get_args(declared)
   if origin in (typing.Union, types.UnionType):
@@ -154,7 +154,7 @@ def check_type(name: str, value: Any, declared: Any) -> None:
     for index, each in enumerate(value):
       check_type(f"{name}[{index}]", each, arguments[0])
   else:
-    # Python has bool under int, and an int is as good as a float.
+    # A bool is an int in Python, and an int is accepted as a float.
     accepted = (int, float) if declared is float else declared
     fits = isinstance(value, accepted)
     if isinstance(value, bool):
@@ -171,5 +171,5 @@ def range_of(declared: dataclasses.Field) -> tuple[float | None, ...]:
 def plugin_of(
   declared: dataclasses.Field,
 ) -> tuple[Sequence[str] | None, Sequence[str] | None]:
-  """Returns (takes, words) of a field, as `field` has them."""
+  """Returns (takes, words) of a field; see `field`."""
   return declared.metadata.get("plugin", (None, None))

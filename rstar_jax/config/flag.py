@@ -2,8 +2,8 @@
 
   rstar_jax evolve --config=configs/tiny.py --config.search.c=1
 
-`ml_collections` assigns the overrides. This loads the file, adds fields of a
-`Literal` type, and turns exceptions into one line for a person.
+`ml_collections` assigns the overrides. This module loads the file, supports
+fields of a `Literal` type, and turns exceptions into one line for people.
 """
 
 import dataclasses
@@ -27,12 +27,12 @@ from rstar_jax import outside
 from rstar_jax.config import closed, identity, validation
 from rstar_jax.config import schema as config_lib
 
-# The flag is its caller's, and so is in the caller's --help.
+# The flag belongs to its caller, and so appears in the caller's --help.
 flags.disclaim_key_flags()
 
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 _FOLDER = "configs"
-# What Python says of a value of another type -> what a person understands.
+# Python's words for a type -> plain ones.
 _PLAIN = {
   r"invalid literal for int\(\) with base 10: (.*)": r"\1 is no whole number",
   r"could not convert string to float: (.*)": r"\1 is no number",
@@ -40,7 +40,7 @@ _PLAIN = {
 
 
 def described(name: str, text: str) -> list[str]:
-  """Returns the lines that tell of a flag in what --help says."""
+  """Returns the lines of a flag in --help."""
   return textwrap.wrap(
     f"--{name}  {text}",
     80,
@@ -52,16 +52,16 @@ def described(name: str, text: str) -> list[str]:
 
 
 def load_config(name: str) -> config_lib.Config:
-  """Returns the config of a file as of `--config`, "FILE" or "FILE:ARGUMENT".
+  """Returns the config for a value of `--config`: "FILE" or "FILE:ARGUMENT".
 
   FILE may be the config.json of a run.
 
-  A file that is not found from the current folder may be one of those that ship
-  with the package: configs/tiny.py.
+  A file that is not found from the current folder is looked up among those that
+  ship with the package, e.g. configs/tiny.py.
 
   Raises:
-    ValueError: the config cannot run; one line, with the place in the file.
-    OSError: there is no such file; names those that ship.
+    ValueError: the config is invalid; one line, with the place in the file.
+    OSError: there is no such file; the message names those that ship.
   """
   config = _read(name)
   validation.validate(config)
@@ -75,11 +75,11 @@ def shipped() -> pathlib.Path:
 
 
 def with_run(argv: list[str], name: str) -> None:
-  """Adds the config of a run to a command line that names none.
+  """Adds the config of a run to a command line without one.
 
   Args:
     argv: changed in place, since `ml_collections` looks in `sys.argv`.
-    name: of the file in the run's folder.
+    name: name of the file in the run's folder.
   """
   if given(argv, "config") is not None:
     return
@@ -89,7 +89,7 @@ def with_run(argv: list[str], name: str) -> None:
 
 
 def at_home(argv: list[str]) -> None:
-  """Puts the home folder for ~ in --name=~/..., as shells do for ~/... alone.
+  """Expands ~ in --name=~/..., since shells expand only a leading ~.
 
   Args:
     argv: changed in place.
@@ -131,7 +131,7 @@ def _find(file: str) -> pathlib.Path:
 
 
 def _read(name: str) -> config_lib.Config:
-  """Runs a file's get_config(), or reads that of a run; see `load_config`."""
+  """Runs a file's get_config(), or reads a run's; see `load_config`."""
   if name.endswith(".json"):
     return identity.from_json(epath.Path(name).read_text(), name)
   file, colon, argument = name.partition(":")
@@ -169,7 +169,7 @@ def _check_arguments(get_config: Any, arguments: list[str]) -> None:
 
 
 def _place(file: str, path: pathlib.Path, error: Exception) -> str:
-  """Returns the file, and the last of its lines that an error came through."""
+  """Returns the file, with its last line in an error's traceback."""
   lines = [
     each.lineno
     for each in traceback.extract_tb(error.__traceback__)
@@ -179,7 +179,7 @@ def _place(file: str, path: pathlib.Path, error: Exception) -> str:
 
 
 def _said(error: Exception) -> str:
-  """Returns an exception as one line; its type, where that says something."""
+  """Returns an exception as one line, with its type if that is informative."""
   text = " ".join(str(error).split())
   if isinstance(error, ValueError | AttributeError):
     return text
@@ -187,7 +187,7 @@ def _said(error: Exception) -> str:
 
 
 class _FileParser(flags.ArgumentParser):
-  """Makes the config that `ml_collections` then assigns overrides to."""
+  """Loads the config to which `ml_collections` then assigns overrides."""
 
   def parse(self, argument: str) -> config_lib.Config:
     try:
@@ -200,7 +200,7 @@ def define_config(flag_values: flags.FlagValues = flags.FLAGS):
   """Defines the flag `--config`, a file that has `get_config()`.
 
   Args:
-    flag_values: where to define it; tests give their own.
+    flag_values: the flags to add it to; tests give their own.
 
   Returns:
     A holder whose `.value` is a `config.Config`.
@@ -229,16 +229,16 @@ def parse_flags(
   """Parses flags for `app.run(main, flags_parser=parse_flags)`.
 
   Args:
-    argv: the command line, the program's name first. `ml_collections` looks
-      for overrides in `sys.argv`, so it must be the same.
-    flag_values: where the flags are defined.
+    argv: the command line, the program's name first. It must equal `sys.argv`,
+      where `ml_collections` looks for overrides.
+    flag_values: the flags to parse.
 
   Returns:
-    What is left of argv after the flags.
+    The rest of argv, without flags.
 
   Raises:
-    SystemExit: after one line on stderr, for an unknown field, a missing file
-      or a value that cannot be right.
+    SystemExit: for an unknown field, a missing file or an invalid value, after
+      one line on stderr.
   """
   at_home(argv)
   try:
@@ -257,7 +257,7 @@ def parse_flags(
 
 
 def _literals(declared) -> set:
-  """Returns every Literal type among the fields of a dataclass, nested."""
+  """Returns all Literal types among the fields of a dataclass, nested."""
   if typing.get_origin(declared) is typing.Literal:
     return {declared}
   inner = typing.get_args(declared)
@@ -267,7 +267,7 @@ def _literals(declared) -> set:
 
 
 def _wrong_name(argv: list[str]) -> str | None:
-  """Says which override names a field that does not exist, if one does."""
+  """Returns a message on the first override of an unknown field, if any."""
   for argument in argv:
     name = argument.lstrip("-").partition("=")[0]
     if not name.startswith("config."):

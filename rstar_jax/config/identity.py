@@ -1,4 +1,4 @@
-"""The identity that binds a workdir, and configs read back from workdirs."""
+"""The identity that binds a workdir, and reading configs of workdirs."""
 
 import copy
 import dataclasses
@@ -13,11 +13,11 @@ from rstar_jax.config.schema import Config
 
 
 def identity(config: Any) -> dict[str, Any]:
-  """Returns what of a config decides the bytes of a run, as JSON has it.
+  """Returns the fields of a config that decide a run's bytes, JSON-able.
 
-  Two configs of one identity make the same records and the same results. What
-  is left out (`binds=False` in `config/schema.py`) says how the work is done:
-  workers, servers, logging, caches, and the settings of studies.
+  Two configs with one identity give the same records and results. Fields with
+  `binds=False` in `config/schema.py` are left out: workers, servers, logging,
+  caches, and settings of studies.
   """
   found = {}
   for field in dataclasses.fields(config):
@@ -37,19 +37,19 @@ def _plain(value: Any) -> Any:
 
 
 def differences(old: Config, new: Config) -> list[str]:
-  """Says where the identities of two configs differ, a line a field."""
+  """Returns the differences of two configs' identities, a line per field."""
   return _compare(identity(old), identity(new), "config")
 
 
 def continues(old: Config, new: Config) -> list[str]:
-  """Says what keeps a run of one config from going on with another.
+  """Returns the differences that keep a run from going on with a config.
 
   Args:
     old: the config that a workdir is bound to.
-    new: another one. It may have more rounds at the end.
+    new: the config to go on with. It may have more rounds at the end.
 
   Returns:
-    A line a field that differs, none where the run can go on.
+    A line per differing field, none if the run can go on.
   """
   first = copy.copy(new)
   first.rounds = new.rounds[: len(old.rounds)]
@@ -75,21 +75,21 @@ def _compare(old: Any, new: Any, name: str) -> list[str]:
 
 
 def to_json(config: Config) -> dict[str, Any]:
-  """Returns all fields of a config as JSON has them: lists for tuples."""
+  """Returns all fields of a config, JSON-able: lists for tuples."""
   return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
 def from_json(text: str | bytes, name: str = "config.json") -> Config:
-  """Returns the config of a workdir, whatever its fields were called then.
+  """Returns the config in a workdir's config.json, of any version.
 
   Args:
-    text: of the file, as this version or an earlier one wrote it. A field that
-      was not there yet has its default; one of another name, or a value that
-      is said otherwise now, is found by `closed.RENAMED` and `closed.RESAID`.
-    name: of the file, for errors.
+    text: content of the file, by this version or an earlier one. A newer field
+      gets its default; renamed fields and values are converted by
+      `closed.RENAMED` and `closed.RESAID`.
+    name: name of the file, for error messages.
 
   Raises:
-    ValueError: a field that never was, or a value of another type; one line.
+    ValueError: a field is unknown, or a value has another type; one line.
   """
   config = Config()
   try:

@@ -1,9 +1,9 @@
-"""Functions of one's own, named in a config as "module:function".
+"""Plugins: functions named in a config as "module:function".
 
-What is wrong with one is a `PluginError` of one line: it names the field, the
+Errors of a plugin are a `PluginError` of one line, which names the field, the
 function, and what was expected. A plugin is trusted code and runs in this
-process; like everything that makes records it should return the same for the
-same arguments.
+process. Like everything that makes records, it should return equal results for
+equal arguments.
 """
 
 import contextlib
@@ -21,10 +21,10 @@ from typing import Any
 
 FORM = "module:function"
 _NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*")
-# What fields may hold that looks like the name of a plugin, and is none.
+# Prefixes of values that look like a plugin's name, and are not.
 _OTHERS = (
   *("synthetic", "tfds", "hf", "ppm", "task", "reasoning_gym"),
-  # Forms of reward models (inference/reward_forms.py).
+  # Formats of reward models (inference/reward_forms.py).
   *("outcome", "qwen", "trl", "skywork", "math_shepherd", "rlhflow"),
 )
 _LONGEST = 300
@@ -35,14 +35,14 @@ class PluginError(ValueError):
 
 
 def names_one(text: str) -> bool:
-  """Returns whether a field's value is the name of a plugin."""
+  """Returns whether a field's value names a plugin."""
   return bool(_NAME.fullmatch(text)) and text.partition(":")[0] not in _OTHERS
 
 
 class Plugin:
-  """A function of a user's; calls go through, exceptions become one line.
+  """A user's function, whose exceptions become one line.
 
-  Threads wait for each other, so that the function need not be thread-safe.
+  Calls are serialised, so the function need not be thread-safe.
   """
 
   def __init__(self, function: Callable, name: str, field: str):
@@ -57,16 +57,16 @@ class Plugin:
       return self._function(*args, **kwargs)
 
   def each(self, items: Iterable[Any]) -> Iterator[Any]:
-    """Iterates over what the function returned, which may be a generator."""
+    """Iterates over the function's result, which may be a generator."""
     with self._guarded():
       yield from items
 
   def wrong(self, wanted: str, found: str) -> PluginError:
-    """Returns the error of a result of another form.
+    """Returns the error for a result of the wrong form.
 
     Args:
-      wanted: what the function must return.
-      found: what it returned; see `shown`.
+      wanted: description of the expected result.
+      found: description of the result; see `shown`.
     """
     return PluginError(f"{self._label} must return {wanted}, not {found}")
 
@@ -83,7 +83,7 @@ class Plugin:
 
 
 def wrap(function: Callable, field: str) -> Plugin:
-  """Returns a function that a program passes as a plugin, to check it alike."""
+  """Returns a function as a plugin, with the same checks."""
   if isinstance(function, Plugin):
     return function
   name = getattr(function, "__qualname__", type(function).__qualname__)
@@ -91,7 +91,7 @@ def wrap(function: Callable, field: str) -> Plugin:
 
 
 def optional(name: str, field: str) -> Plugin | None:
-  """Loads a function that a field names, None where it names none."""
+  """Loads the function that a field names, None if it names none."""
   return load(name, field) if name else None
 
 
@@ -101,12 +101,12 @@ def load(name: str, field: str, takes: Sequence[str] | None = None) -> Plugin:
   Args:
     name: "module:function". The module "__main__" is the running program.
     field: the config field that names it, for messages.
-    takes: the arguments that it will be called with; keywords end in "=". None:
-      they are not checked.
+    takes: the arguments of its calls; keywords end in "=". None does not check
+      them.
 
   Raises:
-    PluginError: there is no such function, it cannot be called so, or its
-      module cannot be imported.
+    PluginError: there is no such function, it does not take these arguments, or
+      its module cannot be imported.
   """
   label = f"{field}={name!r}"
   if not _NAME.fullmatch(name):
@@ -131,7 +131,7 @@ def load(name: str, field: str, takes: Sequence[str] | None = None) -> Plugin:
 def _import(name: str, label: str) -> Any:
   folder = os.getcwd()
   if folder not in sys.path:
-    # As for `python file` and `python -m`.
+    # As `python file` and `python -m` do.
     sys.path.insert(0, folder)
   importlib.invalidate_caches()
   try:
@@ -156,7 +156,7 @@ def _check_signature(
   try:
     signature = inspect.signature(function)
   except (TypeError, ValueError):
-    return  # Of C, and without one.
+    return  # Written in C, without a signature.
   keywords = {each[:-1]: None for each in takes if each.endswith("=")}
   try:
     signature.bind(*takes[: len(takes) - len(keywords)], **keywords)
@@ -184,9 +184,9 @@ def _said(error: BaseException) -> str:
 
 
 def _place(error: BaseException, file: str | None = None) -> str:
-  """Returns the last line of a file, or of any, that an error came through."""
+  """Returns the last line of a file, or any, in an error's traceback."""
   if isinstance(error, SyntaxError):
-    return ""  # Its text has the place.
+    return ""  # The error's text has the place.
   frames = traceback.extract_tb(error.__traceback__)
   own = [frame for frame in frames if frame.filename == file] or [
     frame for frame in frames if "importlib" not in frame.filename

@@ -1,8 +1,8 @@
-"""Whether a config can run: ranges, and rules between fields.
+"""Validates a config: ranges, and rules between fields.
 
-Everything here is found before any work is done, and said in one line that
-names the field, its value and what would be right. Names and types are checked
-where a field is assigned (`config/closed.py`).
+All checks come before any work. An error is one line with the field, its value
+and the valid ones. Names and types are checked where a field is assigned
+(`config/closed.py`).
 """
 
 import dataclasses
@@ -22,10 +22,10 @@ def validate(config: config_lib.Config) -> None:
   """Checks everything that can be checked before a run.
 
   Args:
-    config: a whole config, as a file and the command line made it.
+    config: a whole config, with the command line's overrides.
 
   Raises:
-    ValueError: one line, about the first field that cannot be right.
+    ValueError: one line about the first invalid field.
   """
   _check_ranges("config", config)
   _check_meshes(config)
@@ -90,7 +90,7 @@ def _check_train(name: str, train: config_lib.TrainConfig) -> None:
 
 
 def _check_ranges(name: str, value: Any) -> None:
-  """Checks the range of each field of a dataclass, and of all within it."""
+  """Checks the ranges of a dataclass's fields, nested ones included."""
   for field in dataclasses.fields(value):
     for each, found in _values(
       f"{name}.{field.name}", getattr(value, field.name)
@@ -103,7 +103,7 @@ def _check_ranges(name: str, value: Any) -> None:
 
 
 def _values(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-  """Yields a value by its name, or the elements of a tuple by theirs."""
+  """Yields (name, value), or that of each element of a tuple."""
   if not isinstance(value, tuple):
     yield name, value
     return
@@ -127,7 +127,7 @@ def _check_range(name: str, value: Any, above, least, most, below) -> None:
 
 
 def _check_plugin(name: str, value: Any, takes, words) -> None:
-  """Loads the function that a field names, so that it is there and callable."""
+  """Checks that the function that a field names can be loaded and called."""
   if takes is None or value in (words or ()):
     return
   if words is None and not plugins.names_one(value):
@@ -160,7 +160,7 @@ def _check_meshes(config: config_lib.Config) -> None:
     )
   mesh = config.train_mesh
   if -1 in (mesh.data, mesh.fsdp):
-    return  # Not known before the devices are.
+    return  # Unknown until the devices are.
   train = config.sft
   rows, parts = train.batch_size // train.accumulate, mesh.data * mesh.fsdp
   _check(
