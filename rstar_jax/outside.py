@@ -128,8 +128,8 @@ def checked(value: Any, *, strict: bool = False, depth: int = DEPTH) -> Any:
     strict: whether a lone surrogate raises.
     depth: most nested lists and objects.
 
-    Raises:
-      Bad: it is deeper, or `strict` and not valid Unicode.
+  Raises:
+    Bad: it is deeper, or `strict` and not valid Unicode.
   """
   if isinstance(value, str):
     text = valid(value)
@@ -299,8 +299,8 @@ def to_reader(file: BinaryIO | TextIO) -> Iterator[None]:
   Args:
     file: the stream that the block writes.
 
-    Raises:
-      SystemExit: with status 1.
+  Raises:
+    SystemExit: with status 1.
   """
   try:
     yield
@@ -320,8 +320,8 @@ def program(name: str) -> Iterator[None]:
   Args:
     name: prefix of the line.
 
-    Raises:
-      SystemExit: with status 1, or 130 after Ctrl-C.
+  Raises:
+    SystemExit: with status 1, or 130 after Ctrl-C.
   """
   for stream, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
     if getattr(sys, stream) is None:

@@ -286,8 +286,8 @@ def orders(
     epochs: passes over the numbers, each shuffled differently.
     seed: seed of the shuffling; None keeps their order.
 
-    Raises:
-      ValueError: the count is below 1.
+  Raises:
+    ValueError: the count is below 1.
   """
   if count < 1:
     raise ValueError(

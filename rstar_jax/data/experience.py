@@ -36,13 +36,13 @@ def batch(
     normalize: see `advantages.of_tree`.
     length: T; rows with more tokens are dropped and counted.
 
-    Returns:
-      Arrays [N, T], N from 0: those of `batches.Packed`, and float32 `gain` and
-      `cost`, sums of positive and of negative advantages over the rows that
-      sampled the token, and `old`, the mean of their log-probabilities.
-      And counts: "rows"; rows left out as "too_long", or as "open", since
-      nothing below them has ended; shared tokens with "uneven"
-      log-probabilities; and trees left out since all rewards are "equal".
+  Returns:
+    Arrays [N, T], N from 0: those of `batches.Packed`, and float32 `gain` and
+    `cost`, sums of positive and of negative advantages over the rows that
+    sampled the token, and `old`, the mean of their log-probabilities.
+    And counts: "rows"; rows left out as "too_long", or as "open", since
+    nothing below them has ended; shared tokens with "uneven"
+    log-probabilities; and trees left out since all rewards are "equal".
   """
   counts = collections.Counter({"equal": 0, "open": 0, "uneven": 0})
   groups: dict[str, list[Row]] = {}

@@ -28,9 +28,9 @@ def divide(
     seed: root seed of the run.
     one_in: see `is_held_out`.
 
-    Returns:
-      The training items and the held-out items, each in order. Nothing is held
-      out where nothing would be left to train on.
+  Returns:
+    The training items and the held-out items, each in order. Nothing is held
+    out where nothing would be left to train on.
   """
   training, kept = [], []
   for item in items:

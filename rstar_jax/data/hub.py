@@ -60,9 +60,9 @@ def hub_rows(name: str) -> Iterator[Row]:
     name: the part of the source after "hf:". If the Hub cannot be reached, the
       cache is read.
 
-    Raises:
-      ProblemError: the library is missing, there is no such data set, config or
-        split, or it cannot be downloaded.
+  Raises:
+    ProblemError: the library is missing, there is no such data set, config or
+      split, or it cannot be downloaded.
   """
   path, config, split = parse(name)
   try:

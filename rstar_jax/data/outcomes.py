@@ -67,8 +67,8 @@ def hardest_first(
     ids: the problems' ids.
     before: outcomes of an earlier round, by id.
 
-    Returns:
-      Indices into `ids` in that order.
+  Returns:
+    Indices into `ids` in that order.
   """
 
   def rank(place: int) -> tuple[int, int]:

@@ -36,9 +36,9 @@ def load_problems(
     task: of the run. A problem with neither a gradable answer nor tests is left
       out, unless the task has a reward; its answer is None then.
 
-    Returns:
-      At least one problem, with unique ids, in the source's order. The number
-      of rows left out is logged, with reasons.
+  Returns:
+    At least one problem, with unique ids, in the source's order. The number
+    of rows left out is logged, with reasons.
 
   Raises:
     ProblemError: the source or, if `config.on_error` is "raise", its first

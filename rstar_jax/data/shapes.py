@@ -146,9 +146,9 @@ def problem_of(
     needs_answer: whether a row without an answer raises. If not, the problem
       has none.
 
-    Raises:
-      ProblemError: the row is malformed, or would be misread.
-      Ungraded: the answer cannot be graded.
+  Raises:
+    ProblemError: the row is malformed, or would be misread.
+    Ungraded: the answer cannot be graded.
   """
   if row.error:
     raise ProblemError(row.error)

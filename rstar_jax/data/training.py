@@ -23,8 +23,8 @@ def load(config: Config) -> tuple[list[Problem], dict[str, Any]]:
     is logged; {} if `decontaminate.ngram` is 0. The evaluation sets are loaded
     in any case, so that their errors show early.
 
-    Raises:
-      ProblemError: see `problems.load_problems`; or no problem is left.
+  Raises:
+    ProblemError: see `problems.load_problems`; or no problem is left.
   """
   task = load_task(config.task)
   problems = problems_lib.load_problems(config.train, task=task)

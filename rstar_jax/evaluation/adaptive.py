@@ -98,8 +98,8 @@ def alike(
     budget: mean tokens per problem; at least one unit is sampled.
     seed, normalise: see `table`.
 
-    Returns:
-      In [0, 1].
+  Returns:
+    In [0, 1].
   """
 
   def mean(units: int) -> tuple[float, float]:

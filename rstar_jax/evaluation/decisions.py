@@ -121,14 +121,14 @@ def rates(trees: Sequence[Judged]) -> dict[str, Any]:
   Args:
     trees: judged trees, one or several per problem.
 
-    Returns:
-      "n": number of problems with decisions; "decisions": number of decisions.
-      Further, as [mean, low, high] with 95% bootstrap intervals over problems,
-      left out where undefined: "chance", "policy" and "ppm", how often a right
-      sibling is picked at random, by log-probability, and by value; "pairs",
-      how often a right sibling has a higher value than a wrong one; "across",
-      how often a right node has a higher value than a wrong one that is no
-      sibling; "saturated", the share of values within 0.01 of -1 or 1.
+  Returns:
+    "n": number of problems with decisions; "decisions": number of decisions.
+    Further, as [mean, low, high] with 95% bootstrap intervals over problems,
+    left out where undefined: "chance", "policy" and "ppm", how often a right
+    sibling is picked at random, by log-probability, and by value; "pairs",
+    how often a right sibling has a higher value than a wrong one; "across",
+    how often a right node has a higher value than a wrong one that is no
+    sibling; "saturated", the share of values within 0.01 of -1 or 1.
   """
   summary: dict[str, Any] = {
     "n": len({each.problem.id for each in trees if each.siblings}),
@@ -205,8 +205,8 @@ def across(tree: Tree, labels: np.ndarray) -> float | None:
     tree: a tree of N nodes.
     labels: int8 [N]; see `decisions`.
 
-    Returns:
-      In [0, 1]; None without such pairs, or without a PPM.
+  Returns:
+    In [0, 1]; None without such pairs, or without a PPM.
   """
   right, wrong = (
     np.flatnonzero((labels == each) & ~np.isnan(tree.ppm))
@@ -229,11 +229,11 @@ def failure(
     labels: int8 [N]; see `decisions`.
     chosen: node of the answer that the search gives, None without one.
 
-    Returns:
-      "choice": the tree has a right answer, and another was chosen; "search": a
-      node that is right so far was never expanded; "policy": all such nodes
-      were expanded, without a right child; "unclear": the cause depends on
-      nodes that the oracle does not label.
+  Returns:
+    "choice": the tree has a right answer, and another was chosen; "search": a
+    node that is right so far was never expanded; "policy": all such nodes
+    were expanded, without a right child; "unclear": the cause depends on
+    nodes that the oracle does not label.
   """
   if chosen is not None and labels[chosen] == RIGHT:
     return None

@@ -55,8 +55,8 @@ def crossed(
     less: float [R, N], values of R other seeds on the same problems. If given,
       the interval is that of the difference of both means.
 
-    Returns:
-      (low, high).
+  Returns:
+    (low, high).
   """
   random = np.random.default_rng(seed)
 

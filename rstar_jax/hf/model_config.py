@@ -154,8 +154,8 @@ def from_fields(fields: Mapping[str, Any], where: str) -> ModelConfig:
     fields: the file's fields.
     where: name of the file, for error messages.
 
-    Returns:
-      The model's config, with the default dtypes.
+  Returns:
+    The model's config, with the default dtypes.
 
   Raises:
     ValueError: the decoder does not compute the model, or a field is missing or

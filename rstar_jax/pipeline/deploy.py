@@ -105,9 +105,9 @@ def reward(config: Config, name: str) -> RewardModel:
     config: of the run.
     name: see `reward.load_reward`; its tokenizer and config.json are read here.
 
-    Raises:
-      ValueError: a server has another model or speaks another protocol.
-      ConnectionError: no server answers.
+  Raises:
+    ValueError: a server has another model or speaks another protocol.
+    ConnectionError: no server answers.
   """
   described = reward_lib.described(name)
   probes = [

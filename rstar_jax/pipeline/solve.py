@@ -181,8 +181,8 @@ def solve_all(
     round_: the round that trained the models; 0 is the base model.
     questions: plain text. Equal questions get equal answers.
 
-    Returns:
-      A solution for each question; None where no candidate reached an answer.
+  Returns:
+    A solution for each question; None where no candidate reached an answer.
   """
   solver = Solver(context, round_)
   seed, budget = context.config.seed, solver.budget()

@@ -26,10 +26,10 @@ def of_round(
     folder: the round's folder.
     evaluation: `eval` of the run's config as JSON; any field may be missing.
 
-    Returns:
-    For each split with generated problems: "split"; "failures", numbers of
-      searches by outcome: "right", or the reason of `decisions.failure`; and
-      `decisions.rates`, of all problems and by "levels".
+  Returns:
+  For each split with generated problems: "split"; "failures", numbers of
+    searches by outcome: "right", or the reason of `decisions.failure`; and
+    `decisions.rates`, of all problems and by "levels".
   """
   splits: dict[str, list[tuple[Judged, str]]] = {}
   for path in sorted((folder / "eval").glob(f"*/{layout.TREES_OF}shard-*")):

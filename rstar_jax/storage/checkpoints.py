@@ -71,8 +71,8 @@ class Checkpoints:
       step: number of updates so far.
       state: pytree of arrays, which may be donated after this returns.
 
-      Raises:
-        OSError: this or the last checkpoint could not be written; one line.
+    Raises:
+      OSError: this or the last checkpoint could not be written; one line.
     """
     self.wait()
     self._writing = self._checkpointer.save_checkpointables_async(

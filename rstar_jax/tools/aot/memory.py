@@ -50,8 +50,8 @@ def search(
     config: of the run.
     mesh: of one host's chips.
 
-    Raises:
-      ValueError: the config leaves the number of pages to the engines.
+  Raises:
+    ValueError: the config leaves the number of pages to the engines.
   """
   sizes = programs.sizes_of(config, sharding.row_shards(mesh))
   rows = sizes.rows / sharding.row_shards(mesh)
