@@ -42,28 +42,38 @@ from rstar_jax.pipeline import backends, shards
 from rstar_jax.search import sampling
 from rstar_jax.storage import manifests
 
-_CONFIG = flags.DEFINE_string("config", "configs/tiny.py", "Of the runs.")
-_WORKDIR = flags.DEFINE_string("workdir", "runs/algorithms", "Where to run.")
-_ALGORITHMS = flags.DEFINE_list(
-  "algorithms", ["paper", "expert", "grpo", "tree"], "Which."
+_CONFIG = flags.DEFINE_string(
+  "config", "configs/tiny.py", "Config file of the runs."
 )
-_SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Of the runs.")
+_WORKDIR = flags.DEFINE_string(
+  "workdir", "runs/algorithms", "Folder for the runs."
+)
+_ALGORITHMS = flags.DEFINE_list(
+  "algorithms", ["paper", "expert", "grpo", "tree"], "Algorithms to compare."
+)
+_SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of the runs.")
 _EXPERT = flags.DEFINE_list(
   "expert",
   ["6", "8", "7", "9"],
-  "Samples of a problem in rounds of expert.",
+  "Samples per problem in expert rounds.",
 )
 _GRPO = flags.DEFINE_list(
-  "grpo", ["12", "8"], "Turns of a round of grpo, and samples of a problem."
+  "grpo", ["12", "8"], "Turns of a grpo round, and samples per problem."
 )
 _TREE = flags.DEFINE_list(
-  "tree", ["10", "4", "4"], "Turns of a round of tree, rollouts, candidates."
+  "tree", ["10", "4", "4"], "Turns of a tree round, rollouts, candidates."
 )
-_TURN = flags.DEFINE_integer("turn", 16, "Problems of a turn.", 1)
-_PROBLEMS = flags.DEFINE_integer("problems", 200, "Held-out, of a set.", 1)
-_SAMPLES = flags.DEFINE_integer("samples", 8, "Of each of them.", 1)
-_RATE = flags.DEFINE_float("rate", 3e-4, "Of reinforcement.", 0)
-_ADVANTAGE = flags.DEFINE_string("advantage", "treerl", "Of tree.")
+_TURN = flags.DEFINE_integer("turn", 16, "Problems per turn.", 1)
+_PROBLEMS = flags.DEFINE_integer(
+  "problems", 200, "Held-out problems per set.", 1
+)
+_SAMPLES = flags.DEFINE_integer(
+  "samples", 8, "Samples per held-out problem.", 1
+)
+_RATE = flags.DEFINE_float("rate", 3e-4, "Learning rate of reinforcement.", 0)
+_ADVANTAGE = flags.DEFINE_string(
+  "advantage", "treerl", "Advantage of tree rounds."
+)
 
 
 def config_of(algorithm: str, seed: int) -> rj.Config:

@@ -34,13 +34,17 @@ from benchmarks.peers import crew as crew_lib
 from rstar_jax.hf import folders
 from rstar_jax.models.config import ModelConfig
 
-_DTYPES = flags.DEFINE_list("dtypes", ["float32", "bfloat16"], "Precisions.")
-_WORKLOADS = flags.DEFINE_list("workloads", ["W1", "W2", "W1x16"], "Which.")
-_REPEATS = flags.DEFINE_integer("repeats", 5, "Rounds.", 1)
-_XLA = flags.DEFINE_bool(
-  "xla", True, "Whether to measure ours without kernels."
+_DTYPES = flags.DEFINE_list(
+  "dtypes", ["float32", "bfloat16"], "Dtypes to measure."
 )
-_SEED = flags.DEFINE_integer("seed", 0, "Of prompts and of what is sampled.")
+_WORKLOADS = flags.DEFINE_list(
+  "workloads", ["W1", "W2", "W1x16"], "Workloads to measure."
+)
+_REPEATS = flags.DEFINE_integer("repeats", 5, "Repetitions of each case.", 1)
+_XLA = flags.DEFINE_bool(
+  "xla", True, "Also measure this package without kernels."
+)
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of prompts and samples.")
 
 # Leaves, candidates, tokens of a prefix, tokens of a step.
 WORKLOADS = {

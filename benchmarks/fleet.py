@@ -25,12 +25,14 @@ from rstar_jax.models import sharding
 from rstar_jax.models.config import PAGE, ModelConfig
 from rstar_jax.tools.aot import chips, cost, plan, programs
 
-_ROUND = flags.DEFINE_enum("round", "4", [*ROUNDS], "Of the paper.")
-_TOPOLOGY = flags.DEFINE_string("topology", "v5e:4x4", "The slice.")
-_PROBLEMS = flags.DEFINE_integer("problems", 200, "That the host searches.")
+_ROUND = flags.DEFINE_enum("round", "4", [*ROUNDS], "Round of the paper.")
+_TOPOLOGY = flags.DEFINE_string("topology", "v5e:4x4", "TPU slice.")
+_PROBLEMS = flags.DEFINE_integer(
+  "problems", 200, "Problems that the host searches."
+)
 _SLOW = flags.DEFINE_float("slow", 0.0, "Share of programs that time out.")
 _LINKS = flags.DEFINE_bool(
-  "links", True, "Count all-reduces, which the simulation before did not."
+  "links", True, "Count all-reduces, which an earlier simulation left out."
 )
 _PATIENT = flags.DEFINE_bool(
   "patient", False, "The PPM waits until its calls are full; see `Host`."
@@ -44,7 +46,7 @@ _SIZES = {
   "workers": "workers",
 }
 for _name in _SIZES:
-  flags.DEFINE_integer(_name, None, "In the place of the config's.")
+  flags.DEFINE_integer(_name, None, "Overrides the config's.")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -43,17 +43,23 @@ from tests.grading import gold_forms, metamorphic, sympy_prints
 _PAIRS = flags.DEFINE_string(
   "pairs", "tests/grading/grading_pairs.jsonl", "Labelled pairs, as JSONL."
 )
-_GOLDS = flags.DEFINE_list("golds", [], "Files of problems; * and ? match.")
-_LIMIT = flags.DEFINE_integer("limit", 500, "Golds of a file, at most.", 1)
-_DRAWS = flags.DEFINE_integer("draws", 2, "Draws of each form.", 1)
-_SEED = flags.DEFINE_integer("seed", 0, "Of the pairs that are made.")
-_FAILURES = flags.DEFINE_boolean(
-  "failures", False, "List where ours is wrong, but in the half kept apart."
+_GOLDS = flags.DEFINE_list(
+  "golds", [], "Files of problems; * and ? are wildcards."
 )
-_SECONDS = flags.DEFINE_float("seconds", 10.0, "Deadline of a baseline.", 0.1)
-_ONLY = flags.DEFINE_boolean("only_ours", False, "Leave the baselines out.")
-_GROUPS = flags.DEFINE_list("sets", ["labelled", "golds", "sympy"], "Which.")
-_BEFORE = flags.DEFINE_string("before", "", "A checkout to compare times with.")
+_LIMIT = flags.DEFINE_integer("limit", 500, "Most gold answers per file.", 1)
+_DRAWS = flags.DEFINE_integer("draws", 2, "Draws of each form.", 1)
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of the generated pairs.")
+_FAILURES = flags.DEFINE_boolean(
+  "failures", False, "List wrong verdicts, except in the held-out half."
+)
+_SECONDS = flags.DEFINE_float(
+  "seconds", 10.0, "Deadline of a baseline, in seconds.", 0.1
+)
+_ONLY = flags.DEFINE_boolean("only_ours", False, "Leave out the baselines.")
+_GROUPS = flags.DEFINE_list(
+  "sets", ["labelled", "golds", "sympy"], "Sets of pairs to grade."
+)
+_BEFORE = flags.DEFINE_string("before", "", "Checkout to compare times with.")
 
 _ROOT = pathlib.Path(__file__).parents[1]
 # What is around the answer in a data set and not part of it.

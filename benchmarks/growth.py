@@ -32,9 +32,11 @@ from rstar_jax.inference.engine import Engine, Stop
 from rstar_jax.models.config import ModelConfig
 from rstar_jax.models.transformer import Transformer
 
-_REPEATS = flags.DEFINE_integer("repeats", 5, "Rounds.", 1)
-_PLOT = flags.DEFINE_string("plot", None, "An SVG file to write.")
-_DTYPE = flags.DEFINE_string("dtype", "float32", "Of weights and values.")
+_REPEATS = flags.DEFINE_integer("repeats", 5, "Repetitions of each case.", 1)
+_PLOT = flags.DEFINE_string("plot", None, "SVG file to write.")
+_DTYPE = flags.DEFINE_string(
+  "dtype", "float32", "Dtype of weights and activations."
+)
 
 _MODEL = ModelConfig(
   vocab_size=2048,

@@ -43,11 +43,11 @@ from rstar_jax.pipeline import ppm, shards, solve
 from rstar_jax.training.ppm import pair_accuracy
 
 _MODEL = flags.DEFINE_string("model", None, "Folder or name of a model.")
-_TEXTS = flags.DEFINE_string("texts", None, "JSON lines.")
+_TEXTS = flags.DEFINE_string("texts", None, "File of texts, as JSON lines.")
 _LENGTH = flags.DEFINE_integer("length", 256, "Most tokens of a text.", 2)
 _RUN = flags.DEFINE_string("run", None, "Workdir of a run of configs/tiny.py.")
-_ROUND = flags.DEFINE_integer("round", 4, "Of the run.", 1)
-_COUNT = flags.DEFINE_integer("count", 40, "Texts, or problems.", 1)
+_ROUND = flags.DEFINE_integer("round", 4, "Round of the run.", 1)
+_COUNT = flags.DEFINE_integer("count", 40, "Number of texts or problems.", 1)
 
 KINDS = tuple(itertools.product(("float32", "bfloat16"), ("float", "int8")))
 

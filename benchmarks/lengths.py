@@ -32,7 +32,7 @@ from rstar_jax.evaluation.choices import Record
 from rstar_jax.storage import records
 from rstar_jax.storage.formatting import grid
 
-_OUT = flags.DEFINE_string("out", "", "Where records are kept without texts.")
+_OUT = flags.DEFINE_string("out", "", "File for records without texts.")
 
 Solution = Mapping[str, object]
 # Source, and the reward model of a study's -> problem -> record.

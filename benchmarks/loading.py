@@ -34,14 +34,16 @@ from rstar_jax.models import sharding
 from rstar_jax.models.transformer import Transformer, arrays_of
 
 _FOLDER = flags.DEFINE_string(
-  "folder", None, "Where 5 GB fit, on a disk; None is a temporary folder."
+  "folder", None, "Folder with 5 GB of space; default a temporary one."
 )
 _TORCH_PYTHON = flags.DEFINE_string(
   "torch_python", sys.executable, "A Python that has torch and transformers."
 )
 _REPEATS = flags.DEFINE_integer("repeats", 3, "Runs of each case.", 1)
-_ONLY = flags.DEFINE_string("only", "", "Run the cases that hold this word.")
-_CASE = flags.DEFINE_string("case", None, "Run one case, to be measured.")
+_ONLY = flags.DEFINE_string(
+  "only", "", "Run only cases whose name has this word."
+)
+_CASE = flags.DEFINE_string("case", None, "Run one case, for measuring.")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -37,7 +37,7 @@ class Usage:
 
 
 def mark(name: str) -> None:
-  """Says where the measured program is; returns when that has been noted.
+  """Marks a point of the measured program; returns when it has been noted.
 
   Args:
     name: "ready", "start" or "end".

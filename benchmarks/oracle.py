@@ -35,7 +35,7 @@ from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.tree import RIGHT, WRONG, Tree
 from rstar_jax.storage import layout, records
 
-_WORKDIR = flags.DEFINE_string("workdir", "runs/tiny", "Of a run.")
+_WORKDIR = flags.DEFINE_string("workdir", "runs/tiny", "Folder of a run.")
 
 _GROUPS = {f"synthetic/{e.name}": e.group for e in templates.FAMILIES}
 

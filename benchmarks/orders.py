@@ -25,9 +25,9 @@ from absl import app, flags
 
 from rstar_jax.evaluation import intervals
 
-_SET = flags.DEFINE_string("set", "gsm8k", "Problems.")
-_FIRST = flags.DEFINE_string("first", "search", "A policy.")
-_SECOND = flags.DEFINE_string("second", "cold", "Another.")
+_SET = flags.DEFINE_string("set", "gsm8k", "Set of problems.")
+_FIRST = flags.DEFINE_string("first", "search", "First policy.")
+_SECOND = flags.DEFINE_string("second", "cold", "Second policy.")
 
 
 def rates(

@@ -108,11 +108,14 @@ def compiled(topology: str, kind: str, page: int, slots: int) -> dict:
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("--page", type=int, nargs="+", default=[16, 32])
-  parser.add_argument("--path", type=int, nargs="*", default=[200, 1000, 2000])
-  parser.add_argument("--of_leaf", type=int, nargs="+", default=[1, 4, 8, 32])
-  parser.add_argument("--topology", nargs="*", default=[])
-  parser.add_argument("--slots", type=int, nargs="+", default=[ROWS])
+  for name, least, default, text in (
+    ("--page", "+", [16, 32], "tokens per page"),
+    ("--path", "*", [200, 1000, 2000], "tokens per path"),
+    ("--of_leaf", "+", [1, 4, 8, 32], "candidates per leaf"),
+    ("--slots", "+", [ROWS], "token slots per step"),
+  ):
+    parser.add_argument(name, type=int, nargs=least, default=default, help=text)
+  parser.add_argument("--topology", nargs="*", default=[], help="TPU slices")
   args = parser.parse_args()
   for page in args.page:
     for path in args.path:

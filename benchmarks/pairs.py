@@ -64,16 +64,18 @@ _SETTINGS = flags.DEFINE_multi_string(
   "Fields of SearchConfig: NAME=VALUE,NAME=VALUE. May be given again.",
 )
 _POLICY = flags.DEFINE_enum(
-  "policy", "scripted", ["scripted", "shipped"], "Who writes steps."
+  "policy", "scripted", ["scripted", "shipped"], "Policy that writes steps."
 )
-_PROBLEMS = flags.DEFINE_integer("problems", 100, "Problems.", 1)
+_PROBLEMS = flags.DEFINE_integer("problems", 100, "Number of problems.", 1)
 _LEVELS = flags.DEFINE_list("levels", ["4", "5", "6"], "Steps of a problem.")
-_SEEDS = flags.DEFINE_list("seeds", ["0"], "Of the searches.")
-_ROLLOUTS = flags.DEFINE_integer("rollouts", 16, "Of a tree.", 1)
-_CANDIDATES = flags.DEFINE_integer("candidates", 8, "Of a leaf.", 1)
+_SEEDS = flags.DEFINE_list("seeds", ["0"], "Seeds of the searches.")
+_ROLLOUTS = flags.DEFINE_integer("rollouts", 16, "Rollouts per tree.", 1)
+_CANDIDATES = flags.DEFINE_integer("candidates", 8, "Candidates per leaf.", 1)
 _SLIP = flags.DEFINE_float("slip", 0.3, "Share of wrong steps.", 0, 1)
-_WORDINGS = flags.DEFINE_integer("wordings", 8, "Ways to say a step.", 1)
-_NOISE = flags.DEFINE_float("noise", 0.7, "Deviation of the PPM.", 0)
+_WORDINGS = flags.DEFINE_integer("wordings", 8, "Wordings of each step.", 1)
+_NOISE = flags.DEFINE_float(
+  "noise", 0.7, "Standard deviation of the PPM's noise.", 0
+)
 
 _FAILS = 0.1
 # What a slip adds to a quantity, the likeliest most often.

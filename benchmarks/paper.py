@@ -30,9 +30,13 @@ from rstar_jax.pipeline.shards import read_rows
 from rstar_jax.storage import layout
 
 _LEARNT = flags.DEFINE_multi_string(
-  "learnt", [], "NAME=FOLDER,FOLDER,...: branches whose policy learnt from it."
+  "learnt",
+  [],
+  "NAME=FOLDER,FOLDER,...: branches whose policy was trained on it.",
 )
-_FIGURE = flags.DEFINE_string("figure", None, "Where to write the figures.")
+_FIGURE = flags.DEFINE_string(
+  "figure", None, "Path of the figures, without suffix."
+)
 # Of each problem, for each seed, whether it was solved: [S, N].
 Right = np.ndarray
 Folders = Sequence[pathlib.Path]

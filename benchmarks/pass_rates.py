@@ -32,15 +32,19 @@ from rstar_jax.grading import choose
 from rstar_jax.pipeline import backends
 from rstar_jax.search import sampling
 
-_CONFIG = flags.DEFINE_string("config", "configs/tiny.py", "Of the run.")
-_POLICY = flags.DEFINE_string("policy", "", "Folder; empty: the config's.")
-_DATA = flags.DEFINE_string("data", "", "Problems; empty: the evaluation's.")
-_PROBLEMS = flags.DEFINE_integer("problems", 60, "How many of a level.", 1)
-_LEVELS = flags.DEFINE_list("levels", [], "Which; empty: all.")
-_SAMPLES = flags.DEFINE_integer("samples", 8, "Of each problem.", 1)
-_SEED = flags.DEFINE_integer("seed", 0, "Of sampling.")
-_OUT = flags.DEFINE_string("out", "", "Where each problem's rates go.")
-_LESS = flags.DEFINE_string("less", "", "Rates that these are compared with.")
+_CONFIG = flags.DEFINE_string(
+  "config", "configs/tiny.py", "Config file of the run."
+)
+_POLICY = flags.DEFINE_string(
+  "policy", "", "Folder of the policy; default the config's."
+)
+_DATA = flags.DEFINE_string("data", "", "Problems; default the evaluation's.")
+_PROBLEMS = flags.DEFINE_integer("problems", 60, "Problems per level.", 1)
+_LEVELS = flags.DEFINE_list("levels", [], "Levels of problems; default all.")
+_SAMPLES = flags.DEFINE_integer("samples", 8, "Samples per problem.", 1)
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of sampling.")
+_OUT = flags.DEFINE_string("out", "", "File for each problem's rates.")
+_LESS = flags.DEFINE_string("less", "", "File of rates to compare with.")
 
 Found = tuple[sampling.Sample, list[sampling.Sample]]
 

@@ -53,9 +53,11 @@ from rstar_jax.steps import tokenizer as tokenizer_lib
 from rstar_jax.training import ppm
 from rstar_jax.types import Candidate, ExecResult, Prefix, Problem
 
-_WORKDIR = flags.DEFINE_string("workdir", "", "Of a run; empty: made up.")
-_PROBLEMS = flags.DEFINE_integer("problems", 64, "Of trees that are made up.")
-_SEED = flags.DEFINE_integer("seed", 0, "Of what is made up.")
+_WORKDIR = flags.DEFINE_string(
+  "workdir", "", "Folder of a run; default generated trees."
+)
+_PROBLEMS = flags.DEFINE_integer("problems", 64, "Number of generated trees.")
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of the generated trees.")
 
 SEARCHES = {
   kind: SearchConfig(rollouts=16, candidates=8, annotation=kind)

@@ -17,7 +17,9 @@ from benchmarks.peers import crew
 from rstar_jax.models.kernels import build, cpu
 from rstar_jax.models.products import product
 
-_DTYPES = flags.DEFINE_list("dtypes", ["float32", "bfloat16"], "Precisions.")
+_DTYPES = flags.DEFINE_list(
+  "dtypes", ["float32", "bfloat16"], "Dtypes to measure."
+)
 _ROWS = flags.DEFINE_list("rows", ["8", "32", "128"], "Numbers of rows.")
 
 # [out, in] of SmolLM2-135M: query and output, gate and up, down.

@@ -58,15 +58,19 @@ from rstar_jax.training import loop
 from rstar_jax.training import ppm as ppm_lib
 from rstar_jax.types import Prefix, Score
 
-_WORKDIR = flags.DEFINE_list("workdir", ["runs/tiny"], "Of finished runs.")
-_FOLDER = flags.DEFINE_string("folder", "runs/rewards", "Where models are.")
+_WORKDIR = flags.DEFINE_list(
+  "workdir", ["runs/tiny"], "Folders of finished runs."
+)
+_FOLDER = flags.DEFINE_string(
+  "folder", "runs/rewards", "Folder for the models."
+)
 _WAYS = flags.DEFINE_list(
   "ways",
   ["ppm", "ppm_across", "pqm", "pqm_balanced", "orm", "orm_balanced"],
-  "Which.",
+  "Reward models to train.",
 )
-_SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Of the trainings.")
-_UPDATES = flags.DEFINE_integer("updates", 540, "Of each training.", 1)
+_SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of the trainings.")
+_UPDATES = flags.DEFINE_integer("updates", 540, "Updates of each training.", 1)
 
 # What is shown of a model, beside answers.
 _RATES = ("ppm", "pairs", "across", "saturated")

@@ -34,11 +34,11 @@ from rstar_jax.pipeline import context as session
 from rstar_jax.search import mcts
 from rstar_jax.types import Problem
 
-_PROBLEMS = flags.DEFINE_integer("problems", 16, "Trees.", 2)
+_PROBLEMS = flags.DEFINE_integer("problems", 16, "Number of trees.", 2)
 _ROLLOUTS = flags.DEFINE_integer("rollouts", 8, "Rollouts per tree.", 1)
 _CANDIDATES = flags.DEFINE_integer("candidates", 8, "Candidates per leaf.", 1)
 _IN_FLIGHT = flags.DEFINE_integer("in_flight", 16, "Trees at once.", 1)
-_REPEATS = flags.DEFINE_integer("repeats", 1, "Measured turns.", 1)
+_REPEATS = flags.DEFINE_integer("repeats", 1, "Measured repetitions.", 1)
 
 
 class Clock(threading.local):

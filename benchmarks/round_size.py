@@ -33,10 +33,14 @@ from rstar_jax.search.tree import ANSWER, RIGHT, STEP, WRONG, Child, Tree
 from rstar_jax.storage import json_io, layout, manifests, records, store
 from rstar_jax.types import Problem
 
-_PROBLEMS = flags.DEFINE_list("problems", ["500"], "Sizes of rounds.")
-_FOLDER = flags.DEFINE_string("folder", None, "Where to write; temporary.")
-_PROCESSES = flags.DEFINE_integer("processes", 1, "Of the maps.", 1)
-_FORMATS = flags.DEFINE_bool("formats", False, "Compare formats instead.")
+_PROBLEMS = flags.DEFINE_list(
+  "problems", ["500"], "Numbers of problems of the rounds."
+)
+_FOLDER = flags.DEFINE_string(
+  "folder", None, "Folder to write to; default a temporary one."
+)
+_PROCESSES = flags.DEFINE_integer("processes", 1, "Processes of the maps.", 1)
+_FORMATS = flags.DEFINE_bool("formats", False, "Compare file formats instead.")
 
 # Distinct trees, and problems of a file, as the paper's preset has them.
 _TREES, _PER_FILE = 100, 50

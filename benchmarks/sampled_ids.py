@@ -25,9 +25,13 @@ from rstar_jax.inference.policy import Policy
 from rstar_jax.pipeline import shards
 from rstar_jax.steps.tokenizer import Tokenizer
 
-_MODEL = flags.DEFINE_string("model", None, "A policy's folder.", required=True)
-_TREES = flags.DEFINE_multi_string("trees", [], "Folders of trees.")
-_PROBLEMS = flags.DEFINE_string("problems", None, "A file of problems.")
+_MODEL = flags.DEFINE_string(
+  "model", None, "Folder of a policy.", required=True
+)
+_TREES = flags.DEFINE_multi_string(
+  "trees", [], "Folder of trees; may be given several times."
+)
+_PROBLEMS = flags.DEFINE_string("problems", None, "File of problems.")
 _STEPS = flags.DEFINE_integer("steps", 200, "Most steps.", 1)
 # Of a problem.
 _CANDIDATES = 16

@@ -35,21 +35,23 @@ from benchmarks.peers.replay import Leaf
 from configs import smollm2_135m
 
 _DTYPE = flags.DEFINE_enum(
-  "dtype", "bfloat16", ["float32", "bfloat16"], "Precision."
+  "dtype", "bfloat16", ["float32", "bfloat16"], "Dtype of the model."
 )
-_PROBLEMS = flags.DEFINE_integer("problems", 8, "Trees.", 1)
-_ROLLOUTS = flags.DEFINE_integer("rollouts", 8, "Of each tree.", 1)
-_CANDIDATES = flags.DEFINE_integer("candidates", 8, "Of each leaf.", 1)
+_PROBLEMS = flags.DEFINE_integer("problems", 8, "Number of trees.", 1)
+_ROLLOUTS = flags.DEFINE_integer("rollouts", 8, "Rollouts per tree.", 1)
+_CANDIDATES = flags.DEFINE_integer("candidates", 8, "Candidates per leaf.", 1)
 _DEPTH = flags.DEFINE_integer("depth", 6, "Steps of a solution.", 2)
 _PROMPT = flags.DEFINE_integer("prompt", 256, "Tokens of a question.", 1)
-_SHORTEST = flags.DEFINE_integer("shortest", 20, "Tokens of a step.", 1)
-_LONGEST = flags.DEFINE_integer("longest", 60, "Tokens of a step.", 1)
+_SHORTEST = flags.DEFINE_integer("shortest", 20, "Fewest tokens of a step.", 1)
+_LONGEST = flags.DEFINE_integer("longest", 60, "Most tokens of a step.", 1)
 _THINK = flags.DEFINE_float(
   "think", 0.0, "Milliseconds between a tree's expansions.", 0
 )
-_ROWS = flags.DEFINE_integer("rows", None, "Token slots of ours.", 1)
+_ROWS = flags.DEFINE_integer(
+  "rows", None, "Token slots of this package's engine.", 1
+)
 _REPEATS = flags.DEFINE_integer("repeats", 3, "Searches of each engine.", 1)
-_SEED = flags.DEFINE_integer("seed", 0, "Of the search and of the prompts.")
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of the search and the prompts.")
 
 _APART = "ours_without_reuse"
 

@@ -25,33 +25,42 @@ from rstar_jax.data import outcomes
 from rstar_jax.data.outcomes import Outcome
 from rstar_jax.pipeline.work import Load, Turns
 
-_HOSTS = flags.DEFINE_list("hosts", ["512"], "Hosts.")
+_HOSTS = flags.DEFINE_list("hosts", ["512"], "Numbers of hosts.")
 _PROBLEMS = flags.DEFINE_integer("problems", 747_000, "Problems of the round.")
-_ROUND = flags.DEFINE_enum("round", "4", list(fleet_work.ROUNDS), "Round.")
-_SIZE = flags.DEFINE_list("shard_size", ["25", "50", "100", "400"], "")
+_ROUND = flags.DEFINE_enum(
+  "round", "4", list(fleet_work.ROUNDS), "Round of the paper."
+)
+_SIZE = flags.DEFINE_list(
+  "shard_size", ["25", "50", "100", "400"], "Sizes of shards, in problems."
+)
 _IN_FLIGHT = flags.DEFINE_integer(
-  "in_flight", 64, "Problems of a host at once."
+  "in_flight", 64, "Problems in flight per host."
 )
 _SPEED = flags.DEFINE_float(
-  "speed", 14_100.0, "Tokens a second of a full host."
+  "speed", 14_100.0, "Tokens per second of a fully loaded host."
 )
 _FULL = flags.DEFINE_integer(
   "full",
   24,
-  "Problems at once of a full host; with fewer it is as much slower. With 24 "
-  "it does 400 problems at 88% of its speed, which fleet.md has.",
+  "Problems in flight that fully load a host; with fewer its speed is "
+  "proportional. With 24 it does 400 problems at 88% of its speed, as in "
+  "fleet.md.",
 )
-_DEATHS = flags.DEFINE_list("deaths", ["0", "1", "24"], "Of a host, a day.")
+_DEATHS = flags.DEFINE_list(
+  "deaths", ["0", "1", "24"], "Deaths per host and day."
+)
 _AWAY = flags.DEFINE_float("away", 600.0, "Seconds until a dead host is back.")
 _LOAD = flags.DEFINE_float("load", 300.0, "Seconds to load and compile models.")
-_SEED = flags.DEFINE_integer("seed", 0, "Of lengths and deaths.")
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of lengths and deaths.")
 _DRAWN = flags.DEFINE_integer("drawn", 2000, "Problems whose length is drawn.")
-_ORDERED = flags.DEFINE_bool("ordered", True, "Whether hard ones come first.")
-_KEEPS = flags.DEFINE_bool("keeps", True, "Whether done attempts are kept.")
+_ORDERED = flags.DEFINE_bool(
+  "ordered", True, "Whether hard problems come first."
+)
+_KEEPS = flags.DEFINE_bool("keeps", True, "Whether finished attempts are kept.")
 _SURPRISES = flags.DEFINE_float(
   "surprises",
   0.0,
-  "Share of the problems with extra rollouts that the last round had solved.",
+  "Share of problems with extra rollouts that the last round had solved.",
 )
 
 _DAY = 86_400.0

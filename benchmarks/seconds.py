@@ -57,11 +57,13 @@ from rstar_jax.steps import grammar
 from rstar_jax.steps.tokenizer import HfTokenizer, encode_piece
 from rstar_jax.types import Candidate, Prefix
 
-_IN_FLIGHT = flags.DEFINE_list("in_flight", ["1", "32"], "Problems at once.")
-_SLIP = flags.DEFINE_float("slip", 0.3, "Of the policy.", 0, 1)
-_FLIP = flags.DEFINE_float("flip", 0.1, "Of the PPM.", 0, 1)
-_TURNS = flags.DEFINE_integer("turns", 2, "Of each method.", 1)
-_ALONE = flags.DEFINE_integer("alone", 4, "Problems where 1 is in flight.", 1)
+_IN_FLIGHT = flags.DEFINE_list(
+  "in_flight", ["1", "32"], "Numbers of problems in flight."
+)
+_SLIP = flags.DEFINE_float("slip", 0.3, "Error rate of the policy.", 0, 1)
+_FLIP = flags.DEFINE_float("flip", 0.1, "Error rate of the PPM.", 0, 1)
+_TURNS = flags.DEFINE_integer("turns", 2, "Repetitions of each method.", 1)
+_ALONE = flags.DEFINE_integer("alone", 4, "Problems when 1 is in flight.", 1)
 _SAMPLED = ("majority", "best")
 # Ways to measure time, as in a turn's line.
 _CLOCKS = ("seconds", "device", "cpu")

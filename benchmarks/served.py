@@ -30,10 +30,10 @@ _PYTHON = flags.DEFINE_string(
   "vllm_python", None, "A Python that has vLLM's CPU build.", required=True
 )
 _FOLDER = flags.DEFINE_string(
-  "folder", "runs/served", "The run's; logs of servers are in it."
+  "folder", "runs/served", "Folder of the run, and of the servers' logs."
 )
-_PORT = flags.DEFINE_integer("port", 8200, "The first of three.")
-_PROBLEMS = flags.DEFINE_integer("problems", 24, "Of training.")
+_PORT = flags.DEFINE_integer("port", 8200, "First of three ports.")
+_PROBLEMS = flags.DEFINE_integer("problems", 24, "Training problems.")
 _KILL_AFTER = flags.DEFINE_float(
   "kill_after", 20.0, "Seconds of work until a server is killed."
 )

@@ -33,18 +33,26 @@ from rstar_jax.config import flag
 from rstar_jax.data import problems
 
 _CONFIG = flag.define_config()
-_URL = flags.DEFINE_string("url", "http://127.0.0.1:8000/v1", "The server.")
+_URL = flags.DEFINE_string(
+  "url", "http://127.0.0.1:8000/v1", "Base URL of the server."
+)
 _TOKEN = flags.DEFINE_string(
-  "token_env", "RSTAR_JAX_TOKEN", "The environment variable of its token."
+  "token_env",
+  "RSTAR_JAX_TOKEN",
+  "Environment variable with the server's token.",
 )
 _METHODS = flags.DEFINE_list(
-  "methods", ["greedy", "majority", "search"], "As a request names them."
+  "methods", ["greedy", "majority", "search"], "Methods of requests."
 )
-_CLIENTS = flags.DEFINE_list("clients", ["1", "50"], "At once.")
+_CLIENTS = flags.DEFINE_list(
+  "clients", ["1", "50"], "Numbers of concurrent clients."
+)
 _QUESTIONS = flags.DEFINE_integer(
-  "questions", 50, "Of a turn, at most; a client has ten."
+  "questions", 50, "Most questions per repetition; a client has ten."
 )
-_TURNS = flags.DEFINE_integer("turns", 2, "Of each method and number.")
+_TURNS = flags.DEFINE_integer(
+  "turns", 2, "Repetitions of each method and number of clients."
+)
 
 
 def ask(question: str, method: str) -> tuple[float, int]:

@@ -70,38 +70,54 @@ from rstar_jax.steps.tokenizer import encode_piece
 from rstar_jax.types import Prefix
 
 LEVELS = flags.DEFINE_list(
-  "levels", ["2", "4", "6", "8", "10", "12", "14"], "Steps."
+  "levels", ["2", "4", "6", "8", "10", "12", "14"], "Steps of a problem."
 )
-_SLIPS = flags.DEFINE_list("slips", ["0.1", "0.2", "0.3"], "Of the policy.")
+_SLIPS = flags.DEFINE_list(
+  "slips", ["0.1", "0.2", "0.3"], "Error rates of the policy."
+)
 _FLIPS = flags.DEFINE_list(
-  "flips", ["0", "0.05", "0.1", "0.2", "0.3", "0.4"], "Of the PPM."
+  "flips", ["0", "0.05", "0.1", "0.2", "0.3", "0.4"], "Error rates of the PPM."
 )
-PROBLEMS = flags.DEFINE_integer("problems", 8, "Of a level and seed.", 1)
+PROBLEMS = flags.DEFINE_integer(
+  "problems", 8, "Problems per level and seed.", 1
+)
 _SEEDS = flags.DEFINE_integer("seeds", 5, "Number of seeds.", 1)
 _SPREAD = flags.DEFINE_float(
-  "spread", 0.0, "Of slips over steps; see `scripted.Policy`.", 0, 1
+  "spread",
+  0.0,
+  "Spread of error rates over steps; see `scripted.Policy`.",
+  0,
+  1,
 )
 _BLIND = flags.DEFINE_bool(
-  "blind", False, "Whether the PPM's mistakes stay; see `scripted.Ppm`."
+  "blind", False, "Whether the PPM repeats its mistakes; see `scripted.Ppm`."
 )
-SAMPLES = flags.DEFINE_integer("samples", 128, "Most of a problem.", 1)
-_ROLLOUTS = flags.DEFINE_integer("rollouts", 8, "Of an MCTS.", 1)
-_CANDIDATES = flags.DEFINE_integer("candidates", 8, "Of an expansion.", 1)
+SAMPLES = flags.DEFINE_integer("samples", 128, "Most samples per problem.", 1)
+_ROLLOUTS = flags.DEFINE_integer("rollouts", 8, "Rollouts of an MCTS.", 1)
+_CANDIDATES = flags.DEFINE_integer(
+  "candidates", 8, "Candidates per expansion.", 1
+)
 BEAMS = flags.DEFINE_list("beams", ["1", "4"], "Widths of beams.")
 _MCTS = flags.DEFINE_list(
   "mcts", ["mcts", "mcts_zero", "mcts_inf"], "Kinds of MCTS."
 )
-_TABLES = flags.DEFINE_string("tables", "", "Markdown of 6 to 14 steps.")
-_PLOT = flags.DEFINE_string("plot", "", "SVG: the largest slip, flip 0.1.")
-_SECONDS = flags.DEFINE_string("seconds", "", "Lines of benchmarks.seconds.")
+_TABLES = flags.DEFINE_string(
+  "tables", "", "Markdown file for tables of 6 to 14 steps."
+)
+_PLOT = flags.DEFINE_string(
+  "plot", "", "SVG file for the largest slip, at flip 0.1."
+)
+_SECONDS = flags.DEFINE_string(
+  "seconds", "", "File with the output of benchmarks.seconds."
+)
 # What these lines measure time by, and how it is called.
 _CLOCKS = {
   "seconds": "seconds",
   "device": "device seconds",
   "cpu": "CPU seconds",
 }
-_CLOCK = flags.DEFINE_enum("clock", "seconds", list(_CLOCKS), "Time.")
-_BUDGETS = flags.DEFINE_string("budgets", "", "Folder of SVGs, by cost.")
+_CLOCK = flags.DEFINE_enum("clock", "seconds", list(_CLOCKS), "Unit of cost.")
+_BUDGETS = flags.DEFINE_string("budgets", "", "Folder for SVGs by cost.")
 # What these draw, of what there is.
 _DRAWN = (
   *("majority", "weighted", "best, mean", "mcts, mean", "mcts_mean, mean"),

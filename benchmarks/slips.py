@@ -28,13 +28,19 @@ from rstar_jax.search import sampling
 from rstar_jax.search.tree import RIGHT, UNKNOWN, WRONG
 from rstar_jax.types import Candidate
 
-_CONFIG = flags.DEFINE_string("config", "configs/tiny_long.py", "Of the run.")
-_POLICY = flags.DEFINE_string("policy", "", "Folder; empty: the config's.")
-_SPLIT = flags.DEFINE_string("split", "long_validation", "Of the generator.")
-_PROBLEMS = flags.DEFINE_integer("problems", 60, "How many.", 1)
-_CANDIDATES = flags.DEFINE_integer("candidates", 8, "Of each step.", 1)
-_SAMPLES = flags.DEFINE_integer("samples", 8, "Whole solutions.", 1)
-_SEED = flags.DEFINE_integer("seed", 0, "Of sampling.")
+_CONFIG = flags.DEFINE_string(
+  "config", "configs/tiny_long.py", "Config file of the run."
+)
+_POLICY = flags.DEFINE_string(
+  "policy", "", "Folder of the policy; default the config's."
+)
+_SPLIT = flags.DEFINE_string(
+  "split", "long_validation", "The generator's split."
+)
+_PROBLEMS = flags.DEFINE_integer("problems", 60, "Number of problems.", 1)
+_CANDIDATES = flags.DEFINE_integer("candidates", 8, "Candidates per step.", 1)
+_SAMPLES = flags.DEFINE_integer("samples", 8, "Whole solutions per problem.", 1)
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of sampling.")
 
 
 def judge(

@@ -34,11 +34,13 @@ from rstar_jax.sandbox import process
 from rstar_jax.sandbox.pool import Limits, Sandbox
 from tests.sandbox import neighbours
 
-_PROGRAMS = flags.DEFINE_integer("programs", 20_000, "In all.", 100)
-_THREADS = flags.DEFINE_integer("threads", 4, "That send them.", 1)
-_BATCH = flags.DEFINE_integer("batch", 50, "Programs of a call.", 1)
-_KILL_SECONDS = flags.DEFINE_float("kill_seconds", 2.0, "Between kills.", 0.01)
-_SEED = flags.DEFINE_integer("seed", 0, "Of programs and kills.")
+_PROGRAMS = flags.DEFINE_integer("programs", 20_000, "Number of programs.", 100)
+_THREADS = flags.DEFINE_integer("threads", 4, "Threads that send programs.", 1)
+_BATCH = flags.DEFINE_integer("batch", 50, "Programs per call.", 1)
+_KILL_SECONDS = flags.DEFINE_float(
+  "kill_seconds", 2.0, "Seconds between kills.", 0.01
+)
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of programs and kills.")
 
 _LIMITS = Limits(wall_seconds=2.0, memory_bytes=1 << 28, live=24)
 Wanted = tuple[list[str], str | None, str | None]

@@ -22,18 +22,22 @@ from benchmarks.peers import crew as crew_lib
 from rstar_jax.data import batches
 from rstar_jax.hf import folders
 
-_DTYPES = flags.DEFINE_list("dtypes", ["float32", "bfloat16"], "Precisions.")
-_KINDS = flags.DEFINE_list("kinds", ["sft", "ppm"], "What is trained.")
+_DTYPES = flags.DEFINE_list(
+  "dtypes", ["float32", "bfloat16"], "Dtypes to measure."
+)
+_KINDS = flags.DEFINE_list("kinds", ["sft", "ppm"], "Trainings to measure.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Measured updates of each.", 1)
-_ROWS = flags.DEFINE_integer("rows", 2, "Packed rows of an update.", 1)
+_ROWS = flags.DEFINE_integer("rows", 2, "Packed rows per update.", 1)
 _LENGTH = flags.DEFINE_integer("length", 512, "Tokens of a packed row.", 8)
-_PAIRS = flags.DEFINE_integer("pairs", 2, "Pairs of an update.", 1)
-_SHARED = flags.DEFINE_integer("shared", 256, "Tokens that sides share.", 1)
+_PAIRS = flags.DEFINE_integer("pairs", 2, "Pairs per update.", 1)
+_SHARED = flags.DEFINE_integer(
+  "shared", 256, "Tokens that the sides of a pair share.", 1
+)
 _OWN = flags.DEFINE_integer("own", 64, "Tokens of a side's last step.", 1)
 _BLOCK = flags.DEFINE_integer(
   "attention_block",
   128,
-  "Of one more engine of ours, see `TrainConfig`; 0 leaves it out.",
+  "Also measure with this `TrainConfig.attention_block`; 0 does not.",
 )
 _RATE = 1e-5
 # That engine's name.

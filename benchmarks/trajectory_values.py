@@ -33,12 +33,12 @@ from rstar_jax.search.tree import TrajectoryValue, Tree
 from rstar_jax.storage import layout, store
 from rstar_jax.types import Problem
 
-_WORKDIR = flags.DEFINE_string("workdir", "runs/tiny", "Of a run.")
-_ROUNDS = flags.DEFINE_list("rounds", ["4"], "Whose models solve.")
-_SPLIT = flags.DEFINE_string("split", "validation", "Of the generator.")
-_PROBLEMS = flags.DEFINE_integer("problems", 200, "Of the split.", 1)
+_WORKDIR = flags.DEFINE_string("workdir", "runs/tiny", "Folder of a run.")
+_ROUNDS = flags.DEFINE_list("rounds", ["4"], "Rounds of the models.")
+_SPLIT = flags.DEFINE_string("split", "validation", "The generator's split.")
+_PROBLEMS = flags.DEFINE_integer("problems", 200, "Problems of the split.", 1)
 _WAYS: tuple[TrajectoryValue, ...] = get_args(TrajectoryValue)
-_BACKUPS = flags.DEFINE_list("backups", list(_WAYS), "Values backed up.")
+_BACKUPS = flags.DEFINE_list("backups", list(_WAYS), "Values to back up.")
 _CHOICES = ("best", "weighted")
 # (what was made, how its solutions are valued, choice) -> bool [P].
 Verdicts = dict[tuple[str, str, str], np.ndarray]

@@ -38,10 +38,12 @@ from absl import app, flags
 from rstar_jax.sandbox.pool import Limits, Sandbox
 
 _DEPTHS = flags.DEFINE_list("depths", ["4", "10", "16"], "Depths of trees.")
-_CANDIDATES = flags.DEFINE_integer("candidates", 8, "At each depth.", 1)
-_TREES = flags.DEFINE_integer("trees", 2, "Side by side.", 1)
-_TURNS = flags.DEFINE_integer("turns", 3, "Each has all ways once.", 1)
-_FRESH = flags.DEFINE_bool("fresh", True, "Whether new interpreters run too.")
+_CANDIDATES = flags.DEFINE_integer(
+  "candidates", 8, "Candidates at each depth.", 1
+)
+_TREES = flags.DEFINE_integer("trees", 2, "Trees side by side.", 1)
+_TURNS = flags.DEFINE_integer("turns", 3, "Repetitions of all ways.", 1)
+_FRESH = flags.DEFINE_bool("fresh", True, "Also measure new interpreters.")
 
 _WORKERS = 2
 Program = list[str]

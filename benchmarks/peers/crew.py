@@ -31,18 +31,20 @@ _PYTHONS = {
   ),
 }
 _MODEL = flags.DEFINE_string(
-  "model", None, "A GGUF file; None is that of `make smollm2`."
+  "model", None, "GGUF file; default that of `make smollm2`."
 )
 _THREADS = flags.DEFINE_integer("threads", 2, "Cores of each engine.", 1)
 LOCK = flags.DEFINE_string(
-  "lock", None, "A file to lock while measuring, on a shared machine."
+  "lock", None, "File to lock while measuring, on a shared machine."
 )
-_LOG = flags.DEFINE_string("log", None, "Where engines' messages go.")
+_LOG = flags.DEFINE_string("log", None, "File for the engines' messages.")
 _FOLDER = flags.DEFINE_string(
-  "folder", None, "Where models are written; None is a temporary folder."
+  "folder", None, "Folder for models; default a temporary one."
 )
 _FOREIGN = flags.DEFINE_float(
-  "foreign", 0.25, "Cores that others may use; else a call is repeated."
+  "foreign",
+  0.25,
+  "Cores that other processes may use; beyond it a call is repeated.",
 )
 # Calls that are repeated at most, for one that counts.
 _TRIES = 3
