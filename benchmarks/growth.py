@@ -28,7 +28,8 @@ from flax import nnx
 from benchmarks import meter, plot
 from benchmarks.peers import crew as crew_lib
 from rstar_jax.config.schema import EngineConfig
-from rstar_jax.inference.engine import Engine, Stop
+from rstar_jax.inference.engine import Engine
+from rstar_jax.inference.generated import Stop
 from rstar_jax.models.config import ModelConfig
 from rstar_jax.models.transformer import Transformer
 

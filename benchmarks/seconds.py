@@ -45,7 +45,8 @@ from rstar_jax.data.synthetic.solutions import SolvedProblem
 from rstar_jax.hf.folders import BASE_MODEL, load_policy
 from rstar_jax.inference import futures
 from rstar_jax.inference.busy import Busy
-from rstar_jax.inference.engine import Engine, Generated, Stop
+from rstar_jax.inference.engine import Engine
+from rstar_jax.inference.generated import Generated, Stop
 from rstar_jax.inference.ppm import Scorer
 from rstar_jax.inference.scoring import ScoringEngine
 from rstar_jax.models.transformer import ppm_from_policy

@@ -11,7 +11,8 @@ from benchmarks import parts
 from benchmarks.peers import protocol, replay
 from rstar_jax.config.schema import EngineConfig
 from rstar_jax.hf import folders
-from rstar_jax.inference.engine import Engine, Stop
+from rstar_jax.inference.engine import Engine
+from rstar_jax.inference.generated import Stop
 from rstar_jax.models.transformer import reconfigured
 
 
