@@ -120,68 +120,40 @@ class Transformer(nnx.Module):
     Args:
       tokens: int32 [...].
       positions: int32, broadcastable to tokens.
-      attend: returns the attention of a layer by its config. That is called
-        with q [..., N, H] and k and v [..., K, H], q and k rotated, and with
-        the layer's sinks [N] if it has any; returns [..., N, H].
+      attend: returns the attention of a layer by its config. It is called with
+        q [..., N, H] and k and v [..., K, H], q and k rotated, and with the
+        layer's sinks [N] if it has any; it returns [..., N, H].
       spans: length of each token's sequence; see `rotary.rotary`.
-      counts: bool [...], the tokens that the load is of; None is all.
+      counts: bool [...], the tokens that count in the load; None is all.
 
     Returns:
       [..., D] after the final norm, in config.dtype; and the load of all
       layers' experts, None where there are none.
     """
-    x = self.embed(tokens)
     config, period = self.config, self.config.period
-    angles = rotary.of_layers(positions, config, spans)
-    attends = [attend(layer) for layer in config.layers()]
+    x, load = self.embed(tokens), experts.no_load(config)
+    if counts is None:
+      counts = jnp.ones(tokens.shape, bool)
     parts = [nnx.split(block) for block in self.layers]
+    angles = rotary.of_layers(positions, config, spans)
+    # There may be fewer layers than kinds.
+    runs = [
+      _layer(graphdef, config, own, attend(layer), counts)
+      for (graphdef, _), own, layer in zip(
+        parts, angles, config.layers(), strict=False
+      )
+    ]
+    # Whole periods are scanned, if there are several.
     scans = config.scan
     if scans is None:
       scans = jax.default_backend() == "tpu"
-    load = experts.no_load(config)
-    if counts is None:
-      counts = jnp.ones(tokens.shape, bool)
-    # Layers that are scanned: whole periods, if there are several.
     turns = len(parts) // period
     scanned = turns * period if scans and turns > 1 else 0
-
-    def of_kind(kind: int, *, looped: bool) -> Callable[..., Any]:
-      """Returns the function of layers of a kind, which is traced once."""
-
-      def run(x: jax.Array, load: Any, params: Any) -> tuple[jax.Array, Any]:
-        block = nnx.merge(parts[kind][0], params)
-        x, logits = block(x, angles[kind], attends[kind])
-        if logits is not None:
-          if not config.balance:
-            logits = jax.lax.stop_gradient(logits)
-          more = experts.load(logits, counts, block.config.mixture)
-          load = jax.tree.map(jnp.add, load, more)
-        return sharding.constrain(x, "batch"), load
-
-      if config.remat == "none":
-        return run
-      # A loop needs no barrier against common-subexpression elimination.
-      return jax.checkpoint(
-        run, policy=_KEPT[config.remat], prevent_cse=not looped
-      )
-
     if scanned:
-      stacked = [
-        jax.tree.map(
-          lambda *each: jnp.stack([x.astype(config.dtype) for x in each]),
-          *(params for _, params in parts[kind:scanned:period]),
-        )
-        for kind in range(period)
-      ]
-      runs = [of_kind(kind, looped=True) for kind in range(period)]
-
-      def turn(state: Any, params: Sequence[Any]) -> tuple[Any, None]:
-        for run, each in zip(runs, params, strict=True):
-          state = run(*state, each)
-        return state, None
-
-      (x, load), _ = jax.lax.scan(turn, (x, load), stacked)
-    runs = [of_kind(kind, looped=False) for kind in range(period)]
+      looped = [_recomputed(run, config.remat, looped=True) for run in runs]
+      params = [params for _, params in parts[:scanned]]
+      x, load = _scan(looped, params, (x, load), config.dtype)
+    runs = [_recomputed(run, config.remat, looped=False) for run in runs]
     for index, (_, params) in enumerate(parts[scanned:], scanned):
       x, load = runs[index % period](x, load, params)
     return self.norm(x), load
@@ -279,6 +251,78 @@ class Transformer(nnx.Module):
     """
     hidden = self.hidden(jnp.asarray(tokens), positions=positions, ends=ends)
     return self.logits(hidden) if self.head == "lm" else self.values(hidden)
+
+
+# (x [..., D], load, parameters of a layer) -> (x, load).
+_Layer = Callable[[jax.Array, Any, Any], tuple[jax.Array, Any]]
+
+
+def _layer(
+  graphdef: nnx.GraphDef,
+  config: ModelConfig,
+  angles: rotary.Angles,
+  attend: attention.Attend,
+  counts: jax.Array,
+) -> _Layer:
+  """Returns the function of all layers of a kind, which is traced once.
+
+  Args:
+    graphdef: of a block of the kind.
+    config: of the model.
+    angles: of the kind's positions.
+    attend: the kind's attention.
+    counts: see `Transformer.trunk`.
+  """
+
+  def run(x: jax.Array, load: Any, params: Any) -> tuple[jax.Array, Any]:
+    block = nnx.merge(graphdef, params)
+    x, logits = block(x, angles, attend)
+    if logits is not None:
+      if not config.balance:
+        logits = jax.lax.stop_gradient(logits)
+      more = experts.load(logits, counts, block.config.mixture)
+      load = jax.tree.map(jnp.add, load, more)
+    return sharding.constrain(x, "batch"), load
+
+  return run
+
+
+def _recomputed(run: _Layer, remat: str, *, looped: bool) -> _Layer:
+  """Returns a layer that recomputes a part in its backward pass."""
+  if remat == "none":
+    return run
+  # A loop needs no barrier against common-subexpression elimination.
+  return jax.checkpoint(run, policy=_KEPT[remat], prevent_cse=not looped)
+
+
+def _scan(
+  runs: Sequence[_Layer],
+  params: Sequence[Any],
+  state: tuple[jax.Array, Any],
+  dtype: str,
+) -> tuple[jax.Array, Any]:
+  """Runs whole periods of layers in a loop.
+
+  Args:
+    runs: the layers of a period.
+    params: parameters of each layer, a multiple of the period.
+    state: x and load.
+    dtype: of the parameters in the loop.
+  """
+  stacked = [
+    jax.tree.map(
+      lambda *each: jnp.stack([x.astype(dtype) for x in each]),
+      *params[kind :: len(runs)],
+    )
+    for kind in range(len(runs))
+  ]
+
+  def turn(state: Any, params: Sequence[Any]) -> tuple[Any, None]:
+    for run, each in zip(runs, params, strict=True):
+      state = run(*state, each)
+    return state, None
+
+  return jax.lax.scan(turn, state, stacked)[0]
 
 
 def _attention(
