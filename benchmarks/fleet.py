@@ -346,7 +346,7 @@ class Simulation:
       return
 
   def _policy_call(self) -> float:
-    """As `Engine._turn`: prefixes alone if they are many, else both."""
+    """As `Engine._plan_call`: prefixes alone if they are many, else both."""
     pending = sum(each.left for each in self._reads)
     sampling = self._ready or len(self._left)
     if pending and (not sampling or pending >= self._host.slots // 2):
@@ -377,7 +377,7 @@ class Simulation:
     host, steps = self._host, self._host.steps
     self._ended = []
     free = host.rows - len(self._left)
-    # Slots of prefixes, as `Engine._prefill_slots` has them.
+    # Slots of prefixes, as `Engine._put_prefixes` has them.
     most = free // 2 if self._ready else free
     while self._reads and most:
       each = self._reads[0]

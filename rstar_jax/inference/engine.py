@@ -38,8 +38,8 @@ class _Expansion(Request):
     seeds: one for each candidate.
     stop: when a step ends.
     temperature: of all samples; 0 takes the likeliest tokens.
-    steps: the candidates that have ended.
-    page: the last page of the prefix, pinned; None before it is in pages.
+    steps: the candidates that have ended, None for the others.
+    page: the last page of the prefix, pinned; None until it is in pages.
   """
 
   def __init__(
@@ -59,7 +59,7 @@ class _Expansion(Request):
 
 @dataclasses.dataclass(eq=False)
 class _Candidate:
-  """A step under way: number `column` of its expansion."""
+  """A step that is being sampled: number `column` of its expansion."""
 
   run: Run
   column: int
@@ -137,7 +137,7 @@ class Engine(PagedModel):
       stop: when a step ends; its limit is at most `max_new_tokens`.
       temperature: at least 0; 0 takes the likeliest tokens, None is the
         config's.
-      tree: what the prefix belongs to; it matters where there are servers.
+      tree: the tree that the prefix belongs to, which only servers need.
 
     Raises:
       ValueError: an empty prefix, or a limit or a temperature out of range.
@@ -195,12 +195,12 @@ class Engine(PagedModel):
 
   @property
   def rows_used(self) -> int:
-    """Returns the candidates that are being sampled now."""
+    """Returns the number of candidates that are being sampled now."""
     return sum(map(len, list(self._active.values())))
 
   @property
   def sizes(self) -> list[int]:
-    """Returns the token slots of steps: few, where few do, and all."""
+    """Returns the token slots of a step: a quarter of the rows, and all."""
     return sorted({self._rounded(self.rows // 4), self.rows})
 
   def _allocate(self) -> None:
@@ -209,8 +209,8 @@ class Engine(PagedModel):
       self._ready = {each: collections.deque() for each in self._shards}
       self._active = {each: [] for each in self._shards}
 
-  def _forget(self, request: _Expansion) -> None:
-    super()._forget(request)
+  def _cancel(self, request: _Expansion) -> None:
+    super()._cancel(request)
     shard = request.shard
     if request.page is not None:
       shard.cache.unpin(request.page)
@@ -221,19 +221,19 @@ class Engine(PagedModel):
       each for each in self._active[shard] if each.run.request is not request
     ]
 
-  def _place(self, request: _Expansion) -> bool:
-    """Sees that a prefix is in pages, all but its last token.
+  def _start(self, request: _Expansion) -> bool:
+    """Gets a prefix into pages, without its last token.
 
-    Each candidate computes that one itself, and so has its logits.
+    Each candidate computes that token itself, and so has its logits.
     """
     shard, before = request.shard, len(request.ids) - 1
-    rows, active = self.rows // self._parts, len(self._active[shard])
+    rows, active = self.rows // self._num_shards, len(self._active[shard])
     lined = len(self._ready[shard])
     lined += sum(len(run.request.seeds) for run in shard.prefills)
-    # More candidates than slots need not have their prefixes yet.
+    # Enough candidates have their prefixes, or will, to fill all slots.
     if lined > rows:
       return False
-    # Nor may prefixes take the pages that candidates before them wait for.
+    # Prefixes must not take the pages that earlier candidates wait for.
     steps = 1
     if lined or active:
       steps = max(1, min(lined + len(request.seeds), rows - active))
@@ -243,7 +243,7 @@ class Engine(PagedModel):
       reuse=before,
       pages=before,
       span=request.span,
-      margin=steps * self._margin,
+      margin=steps * self._margin_pages,
       done=self._prefilled,
     )
     if run is None:
@@ -256,21 +256,21 @@ class Engine(PagedModel):
     return True
 
   def _prefilled(self, run: Run, value: float = 0.0) -> None:
-    """Lines up the candidates of a prefix that is in pages."""
+    """Queues the candidates of a prefix that is in pages."""
     del value
     request = run.request
     request.page = request.shard.end(run)
-    # The prefix stays until its last candidate has ended.
+    # Keeps the prefix until its last candidate has ended.
     request.shard.cache.pin(request.page)
     self._ready[request.shard] += [
       (request, column) for column in range(len(request.seeds))
     ]
 
-  def _full(self) -> bool:
-    rows = self.rows // self._parts
-    return all(self._wanted(shard) >= rows for shard in self._shards)
+  def _fills_call(self) -> bool:
+    rows = self.rows // self._num_shards
+    return all(self._slots_wanted(shard) >= rows for shard in self._shards)
 
-  def _turn(self) -> Call | None:
+  def _plan_call(self) -> Call | None:
     pending = sum(run.left for each in self._shards for run in each.prefills)
     sampling = any(self._ready.values()) or any(self._active.values())
     if pending and (not sampling or pending >= self.prefill_tokens // 2):
@@ -279,37 +279,38 @@ class Engine(PagedModel):
 
   def _decode_plan(self, rows: int) -> programs.DecodePlan:
     return programs.DecodePlan(
-      *(rows, self.config.inner_steps, self.width, self.count), self._steps()
+      *(rows, self.config.inner_steps, self.path_pages, self.shard_pages),
+      self._inner_steps(),
     )
 
-  def _steps(self) -> int:
+  def _inner_steps(self) -> int:
     """Returns the inner steps of the next call."""
     return self._pace.steps(self.generated_tokens / max(self._ended, 1))
 
-  def _wanted(self, shard: Shard) -> int:
+  def _slots_wanted(self, shard: Shard) -> int:
     """Returns the slots that a shard's work could fill."""
     tokens = sum(run.left for run in shard.prefills)
-    prefills = -(-tokens // self._steps())
+    prefills = -(-tokens // self._inner_steps())
     return prefills + len(self._active[shard]) + len(self._ready[shard])
 
   def _decode(self) -> Call:
-    """Plans to go on with the steps under way, begin others, and prefill."""
-    wanted = max(map(self._wanted, self._shards)) * self._parts
+    """Plans a call that continues candidates, begins others and prefills."""
+    wanted = max(map(self._slots_wanted, self._shards)) * self._num_shards
     rows = next((size for size in self.sizes if size >= wanted), self.rows)
     plan = self._decode_plan(rows)
-    slots = rows // self._parts
+    slots = rows // self._num_shards
     places = []
     prefilled: list[Run] = []
     for number, shard in enumerate(self._shards):
       first = number * slots
       free = slots - len(self._active[shard])
-      # Prefixes of others must not wait for the end of all candidates.
+      # Prefixes must not wait until all candidates have ended.
       most = free // 2 if self._ready[shard] else free
-      taken = self._prefill_slots(plan, shard, first, most)
+      taken = self._put_prefixes(plan, shard, first, most)
       prefilled += [run for run in shard.prefills if not run.left]
       shard.prefills = [run for run in shard.prefills if run.left]
-      self._begin(shard, free - taken)
-      self._plan(plan, shard, first + taken)
+      self._begin_candidates(shard, free - taken)
+      self._put_candidates(plan, shard, first + taken)
       places.append((shard, first + taken))
 
     def then(found: tuple[np.ndarray, np.ndarray]) -> None:
@@ -318,7 +319,7 @@ class Engine(PagedModel):
         active = self._active[shard]
         last = first + len(active)
         ends = [
-          self._take(each, *both)
+          self._add_tokens(each, *both)
           for each, *both in zip(
             active,
             tokens[:, first:last].T.tolist(),
@@ -334,12 +335,12 @@ class Engine(PagedModel):
 
     return Call(functools.partial(self._call_decode, plan), then)
 
-  def _prefill_slots(
+  def _put_prefixes(
     self, plan: programs.DecodePlan, shard: Shard, first: int, most: int
   ) -> int:
-    """Gives slots to tokens of prefixes; returns how many.
+    """Gives slots to the tokens of prefixes; returns the number of slots.
 
-    In each inner step a run's slots compute its next tokens, side by side.
+    The slots of a run compute its next tokens side by side in each inner step.
     """
     steps, taken = len(plan.tokens), 0
     for run in shard.prefills:
@@ -360,8 +361,8 @@ class Engine(PagedModel):
       self.useful += count
     return taken
 
-  def _begin(self, shard: Shard, most: int) -> None:
-    """Begins as many candidates as there are slots and pages for."""
+  def _begin_candidates(self, shard: Shard, most: int) -> None:
+    """Begins as many candidates as there are slots and pages."""
     ready = self._ready[shard]
     while ready and most > 0:
       request, column = ready[0]
@@ -378,7 +379,9 @@ class Engine(PagedModel):
       self._active[shard].append(_Candidate(run, column))
       most -= 1
 
-  def _plan(self, plan: programs.DecodePlan, shard: Shard, first: int) -> None:
+  def _put_candidates(
+    self, plan: programs.DecodePlan, shard: Shard, first: int
+  ) -> None:
     """Gives slots from `first` on to the candidates of a shard."""
     active = self._active[shard]
     if not active:
@@ -405,10 +408,10 @@ class Engine(PagedModel):
     ).view(np.int32)
     plan.temperatures[there] = [run.request.temperature for run in runs]
 
-  def _take(
+  def _add_tokens(
     self, each: _Candidate, tokens: list[int], logprobs: list[float]
   ) -> bool:
-    """Adds sampled tokens to a candidate; says whether it has ended."""
+    """Adds sampled tokens to a candidate; returns whether it has ended."""
     run, request = each.run, each.run.request
     start, stop = len(request.ids), request.stop
     for token, logprob in zip(tokens, logprobs, strict=True):
@@ -428,7 +431,7 @@ class Engine(PagedModel):
       )
       if all(request.steps):
         request.shard.cache.unpin(request.page)
-        self._close(request, request.steps)
+        self._finish(request, request.steps)
       return True
     return False
 
@@ -442,11 +445,11 @@ class Engine(PagedModel):
       self._pages, *out = _decode(
         self.params,
         self._pages,
-        self._put(plan.array, 1),
+        self._to_devices(plan.array, 1),
         structure=self.structure,
         options=self._options,
       )
-      # What follows was not run.
+      # Later inner steps were not run.
       found = [each[: len(plan.tokens)] for each in jax.device_get(out)]
     before, self._since = self._since, time.thread_time()
     if steps:

@@ -1,9 +1,9 @@
-"""A model whose paths lie in pages, and the thread that keeps it at work.
+"""A model whose keys and values lie in pages, and the thread that calls it.
 
 The base of sampling (`engine.py`) and of scoring (`scoring.py`). Requests come
-from any thread and wait in line. A thread of the model's own takes them and
-goes on until none is left. It fills each call of a program with whatever is
-there to compute, of any request; no result depends on that.
+from any thread and wait in line. A thread of the model takes them and ends when
+none is left. It fills each call of a program with the work of any requests; no
+result depends on which.
 """
 
 import abc
@@ -31,11 +31,12 @@ from rstar_jax.models.kernels import build, cpu
 from rstar_jax.models.step import stacked
 from rstar_jax.models.transformer import Transformer, reconfigured
 
-# Slots of a call are a multiple of this in each data shard: with fewer,
-# programs would not agree to the bit. XLA on a CPU computes so many rows at
-# once; see `ModelConfig.row_block`.
+# The slots of a call are a multiple of this in each data shard; programs of
+# other sizes would not agree to the bit. It is also the number of rows that XLA
+# on a CPU computes at once; see `ModelConfig.row_block`.
 BLOCK = 32
-# Requests by which a data shard may be ahead of twice the fewest of any.
+# A data shard gets no more requests than twice the fewest of any shard, and
+# these.
 _AHEAD = 4
 
 
@@ -50,7 +51,7 @@ def _prefill(params, pages, plan, both, *, structure, options):
 def kernels_of(
   config: EngineConfig, model: ModelConfig, mesh: jax.sharding.Mesh | None
 ) -> paged_attention.Kind:
-  """Returns what computes attention and products here.
+  """Returns the implementation of attention and products on this machine.
 
   Raises:
     ValueError: the config names kernels that cannot run here.
@@ -80,7 +81,7 @@ def kernels_of(
 
 
 def _arranged(model: Transformer, config: EngineConfig) -> Transformer:
-  """Returns a model with its parameters as the programs take them."""
+  """Returns a model with the layout of parameters that programs take."""
   if config.weights == "int8":
     # Before they are stacked, so that no copy of the floats is made.
     graphdef, params = nnx.split(model)
@@ -90,11 +91,11 @@ def _arranged(model: Transformer, config: EngineConfig) -> Transformer:
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-  """A call of a program that is planned.
+  """A planned call of a program.
 
   Attributes:
-    run: calls it; for one that has the device.
-    then: does what follows from its results.
+    run: makes the call; the caller holds the device's lock.
+    then: takes the results of `run`, without the lock.
   """
 
   run: Callable[[], Any]
@@ -102,13 +103,13 @@ class Call:
 
 
 class Request:
-  """A request that a thread waits for.
+  """A request to a model.
 
   Attributes:
-    prefix: ids of its path, or of one of them.
+    prefix: ids of its path, or of one of its paths.
     future: gets the result.
-    shard: the data shard that has its paths.
-    runs: its runs, as far as they have begun and not ended.
+    shard: the data shard that has its paths; None before the thread takes it.
+    runs: its runs that have begun and not ended.
   """
 
   def __init__(self, prefix: list[int]):
@@ -119,16 +120,18 @@ class Request:
 
 
 class PagedModel(Weights, abc.ABC):
-  """A model, its pages, and a thread for as long as there are requests.
+  """A model, its pages, and a thread while there are requests.
+
+  A subclass says how requests become runs, and plans the calls.
 
   Attributes:
     config: sizes of the programs.
-    busy: runs while the device does.
-    lock: taken while the device computes; all models of a device share one.
+    busy: the clock of the device.
+    lock: held while the device computes; all models of a device share one.
     prefix_tokens: tokens of all prefixes so far.
     prefilled_tokens: those of them that were computed.
     slots: token slots of all calls so far.
-    useful: those that computed what was needed.
+    useful: those of them that computed a token.
     host_seconds: CPU time of the thread.
   """
 
@@ -149,7 +152,7 @@ class PagedModel(Weights, abc.ABC):
       model: with any head.
       config: sizes of the programs.
       longest: most tokens of a path.
-      margin: most of them that follow a prefix.
+      margin: most tokens that follow a prefix.
       mesh: the mesh of the model's parameters.
       busy: None makes one.
       lock: None makes one.
@@ -173,14 +176,14 @@ class PagedModel(Weights, abc.ABC):
     )
     self._model_config = model.config
     self._mesh = mesh
-    self._parts = sharding.row_shards(mesh)
-    self._longest, self._margin = longest, pages_for(margin) + 1
-    self._least = 0
+    self._num_shards = sharding.row_shards(mesh)
+    self._longest, self._margin_pages = longest, pages_for(margin) + 1
+    self._least_pages = 0
     self._pages: jax.Array | None = None
     self._shards: list[Shard] = []
-    # Pages dropped by caches that are no more.
+    # Pages dropped by earlier caches.
     self._dropped = 0
-    # Guards the next two; requests come from any thread.
+    # Guards the inbox and the thread: requests come from any thread.
     self._guard = threading.Lock()
     self._inbox: list[Any] = []
     self._thread: threading.Thread | None = None
@@ -198,28 +201,28 @@ class PagedModel(Weights, abc.ABC):
     return self._rounded(self.config.prefill_tokens)
 
   def _rounded(self, slots: int) -> int:
-    """Returns slots in whole blocks, in each data shard as many."""
-    block = self._parts * BLOCK
+    """Returns slots rounded up to whole blocks, equally many in each shard."""
+    block = self._num_shards * BLOCK
     return -(-slots // block) * block
 
   @property
-  def width(self) -> int:
+  def path_pages(self) -> int:
     """Returns the pages of the longest path."""
     return pages_for(self._longest)
 
   @property
-  def count(self) -> int:
+  def shard_pages(self) -> int:
     """Returns the pages of each data shard."""
-    least = max(self.width + self._margin, self._least)
+    least = max(self.path_pages + self._margin_pages, self._least_pages)
     if self.config.pages:
-      return max(self.config.pages // self._parts, least)
+      return max(self.config.pages // self._num_shards, least)
     # A path for every fourth row, and two steps for every row.
-    rows = self.rows // self._parts
-    return least + rows // 4 * self.width + 2 * rows * self._margin
+    rows = self.rows // self._num_shards
+    return least + rows // 4 * self.path_pages + 2 * rows * self._margin_pages
 
   @property
   def pages_dropped(self) -> int:
-    """Returns the pages dropped so far, for want of free ones."""
+    """Returns the pages dropped so far for lack of free ones."""
     return self._dropped + sum(each.cache.dropped for each in self._shards)
 
   @property
@@ -249,7 +252,7 @@ class PagedModel(Weights, abc.ABC):
     return [prefill]
 
   def _add(self, requests: Sequence[Any]) -> None:
-    """Adds requests to those that wait, and sees that a thread works."""
+    """Puts requests into the inbox, and starts the thread if there is none."""
     with self._guard:
       self._inbox += requests
       if self._thread is None and self._inbox:
@@ -262,18 +265,18 @@ class PagedModel(Weights, abc.ABC):
     try:
       while self._left():
         self._take_in()
-        # A call that will be full is planned while another model computes. To
-        # one that would not be, all is added that arrives until then.
-        call = self._turn() if self._full() else None
+        # A full call is planned while another model computes. A call that is
+        # not full is planned with the lock, and has what arrives until then.
+        call = self._plan_call() if self._fills_call() else None
         with self.lock:
           if call is None:
             self._take_in()
-            call = self._turn()
+            call = self._plan_call()
           found = call.run() if call else None
         if call:
           call.then(found)
         self.host_seconds = before + time.thread_time()
-    except BaseException as error:  # Whoever waits must hear of it.
+    except BaseException as error:  # Waiting callers get it.
       with self._guard:
         failed = [*self._open, *self._inbox]
         self._open, self._inbox, self._thread = set(), [], None
@@ -283,14 +286,14 @@ class PagedModel(Weights, abc.ABC):
           request.future.set_exception(error)
 
   def _left(self) -> bool:
-    """Says whether any request is left; else the thread ends."""
+    """Returns whether any request is left; if not, the thread ends."""
     with self._guard:
       if not self._inbox and not self._open:
         self._thread = None
       return self._thread is not None
 
   def _take_in(self) -> None:
-    """Takes in the requests that have come, and begins those that can."""
+    """Takes the requests of the inbox, and starts those that have room."""
     with self._guard:
       new, self._inbox = self._inbox, []
     self._open.update(new)
@@ -300,13 +303,13 @@ class PagedModel(Weights, abc.ABC):
       request.shard.requests += 1
       request.shard.waiting.append(request)
     for request in [each for each in self._open if each.future.cancelled()]:
-      self._forget(request)
+      self._cancel(request)
     for shard in self._shards:
-      while shard.waiting and self._place(shard.waiting[0]):
+      while shard.waiting and self._start(shard.waiting[0]):
         shard.waiting.popleft()
 
   def _shard_for(self, request: Any) -> Shard:
-    """Returns the data shard with most of a path, if not too much is there."""
+    """Returns the shard with most of a path among those with room for more."""
     most = 2 * min(each.requests for each in self._shards) + _AHEAD
     near = [each for each in self._shards if each.requests <= most]
     if len(near) == 1:
@@ -319,26 +322,26 @@ class PagedModel(Weights, abc.ABC):
     return max(near, key=worth)
 
   @abc.abstractmethod
-  def _place(self, request: Any) -> bool:
-    """Begins a request's runs; False if there are too few pages."""
+  def _start(self, request: Any) -> bool:
+    """Starts a request's runs; returns False if there are too few pages."""
 
   @abc.abstractmethod
-  def _full(self) -> bool:
-    """Says whether what there is to compute fills the next call."""
+  def _fills_call(self) -> bool:
+    """Returns whether the work at hand fills the next call."""
 
   @abc.abstractmethod
-  def _turn(self) -> Call | None:
-    """Plans the next call of a program; None if there is nothing to compute."""
+  def _plan_call(self) -> Call | None:
+    """Plans the next call of a program, None if there is nothing to compute."""
 
-  def _close(self, request: Any, result: Any) -> None:
+  def _finish(self, request: Any, result: Any) -> None:
     """Gives a request its result."""
     self._leave(request)
-    # It may have been cancelled this moment.
+    # It may have been cancelled at this moment.
     with contextlib.suppress(concurrent.futures.InvalidStateError):
       request.future.set_result(result)
 
-  def _forget(self, request: Any) -> None:
-    """Gives up a request that was cancelled."""
+  def _cancel(self, request: Any) -> None:
+    """Ends a request that was cancelled."""
     request.shard.forget(request)
     self._leave(request)
 
@@ -348,12 +351,14 @@ class PagedModel(Weights, abc.ABC):
 
   def _allocate(self) -> None:
     if not self._shards:
-      self._shards = [Shard(self.count, self._kind) for _ in range(self._parts)]
+      self._shards = [
+        Shard(self.shard_pages, self._kind_of) for _ in range(self._num_shards)
+      ]
     if self._pages is not None:
       return
     try:
       self._pages = self._options.attention.empty(
-        self._model_config, self._options.layers, self.count
+        self._model_config, self._options.layers, self.shard_pages
       )
     except jax.errors.JaxRuntimeError as error:
       if "RESOURCE_EXHAUSTED" not in str(error):
@@ -362,14 +367,14 @@ class PagedModel(Weights, abc.ABC):
       stats = jax.local_devices()[0].memory_stats() or {}
       free = stats.get("bytes_limit", 0) - stats.get("bytes_in_use", 0)
       raise ValueError(
-        f"{self.count} pages of keys and values take "
-        f"{self.count * size / 2**30:.2f} GiB of a device, of which "
+        f"{self.shard_pages} pages of keys and values take "
+        f"{self.shard_pages * size / 2**30:.2f} GiB of a device, of which "
         f"{free / 2**30:.2f} GiB are free: set engine.pages to at most "
-        f"{max(free, 0) // size * self._parts}"
+        f"{max(free, 0) // size * self._num_shards}"
       ) from error
 
   def _free(self) -> None:
-    """Gives up the pages and what is known of them."""
+    """Drops the pages and the record of them."""
     self._dropped = self.pages_dropped
     self._shards, self._pages = [], None
 
@@ -383,7 +388,7 @@ class PagedModel(Weights, abc.ABC):
     )
     return size.size * size.dtype.itemsize // options.attention.cuts(config)
 
-  def _kind(self, span: int) -> int:
+  def _kind_of(self, span: int) -> int:
     """Returns the kind of positions of a path; see `rotary.rotary`."""
     ropes = {each.rope for each in self._model_config.layers()}
     return sum(
@@ -393,14 +398,18 @@ class PagedModel(Weights, abc.ABC):
   def _prefill_plan(self) -> programs.PrefillPlan:
     slots = self.prefill_tokens
     return programs.PrefillPlan(
-      slots, max(slots // 4, self._parts), self.width, self.count, self._parts
+      slots,
+      max(slots // 4, self._num_shards),
+      self.path_pages,
+      self.shard_pages,
+      self._num_shards,
     )
 
   def _prefill(self) -> Call:
     """Plans to compute as many tokens of runs as a call has slots for."""
     plan = self._prefill_plan()
-    slots = len(plan.tokens) // self._parts
-    rows = len(plan.tables) // self._parts
+    slots = len(plan.tokens) // self._num_shards
+    rows = len(plan.tables) // self._num_shards
     ended: list[tuple[Run, int]] = []
     for number, shard in enumerate(self._shards):
       at = number * slots
@@ -430,16 +439,16 @@ class PagedModel(Weights, abc.ABC):
       self._pages, values = _prefill(
         self.params,
         self._pages,
-        self._put(plan.array, 1),
-        self._put(plan.both, 0),
+        self._to_devices(plan.array, 1),
+        self._to_devices(plan.both, 0),
         structure=self.structure,
         options=self._options,
       )
-      # Without values the wait keeps calls from piling up.
+      # Without values, waiting keeps calls from queueing up on the device.
       return jax.device_get(jax.block_until_ready(values))
 
-  def _put(self, array: np.ndarray, axis: int) -> jax.Array | np.ndarray:
-    """Puts host data onto the devices, cut along an axis by data shard."""
+  def _to_devices(self, array: np.ndarray, axis: int) -> jax.Array | np.ndarray:
+    """Returns host data on the devices, cut along an axis by data shard."""
     if self._mesh is None:
       return array
     spec = [None] * array.ndim

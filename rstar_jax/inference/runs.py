@@ -1,4 +1,4 @@
-"""Paths under way, and the pages of a data shard that they are on."""
+"""Paths that are being computed, and the pages of a data shard for them."""
 
 import collections
 import dataclasses
@@ -10,16 +10,16 @@ from rstar_jax.models.config import PAGE
 
 
 def pages_for(tokens: int) -> int:
-  """Returns the number of pages that so many tokens need."""
+  """Returns the number of pages that a number of tokens needs."""
   return -(-tokens // PAGE)
 
 
 @dataclasses.dataclass(eq=False)
 class Run:
-  """A path under way: whole pages that it shares, then pages of its own.
+  """A path that is being computed: pages that it shares, then its own.
 
   Attributes:
-    request: whose it is.
+    request: the request that it belongs to.
     ids: the tokens that are known.
     next: position of the next token to compute.
     span: most tokens of the path, or of those that go on from it.
@@ -28,9 +28,10 @@ class Run:
     first: number of pages that it shares.
     table: indices of its pages.
     promised: pages that it may still take.
-    done: called when all of `ids` are computed, with the value at the last.
+    done: called with the run and the value at its last token, once all of `ids`
+      are computed.
     copy: a page, and the run's own page that becomes its copy before anything
-      is computed; None if there is none, or no longer.
+      is computed; None if there is none, or it has been planned.
   """
 
   request: Any
@@ -52,16 +53,16 @@ class Run:
 
 
 class Shard:
-  """The pages of one data shard, and what uses them.
+  """The pages of one data shard, and the requests that use them.
 
   Attributes:
-    cache: its pages.
+    cache: the pages.
     kind_of: the kind of positions of a path by its span; see
       `PrefixCache.match`.
-    requests: number of requests that it has.
-    waiting: requests without pages.
-    prefills: runs with tokens to compute.
-    reserved: pages that were promised and not taken yet.
+    requests: number of requests that are open in the shard.
+    waiting: requests that have not started.
+    prefills: runs whose known tokens are not all computed.
+    reserved: pages that are promised and not taken yet.
   """
 
   def __init__(self, count: int, kind_of: Callable[[int], int]):
@@ -86,12 +87,12 @@ class Shard:
     """Begins a run after its longest cached prefix.
 
     Args:
-      request: whose run it is.
+      request: the request that the run belongs to.
       ids: the path's known tokens.
-      reuse: most of them that the cache may have.
-      pages: most tokens that need a page.
+      reuse: most first tokens to take from the cache.
+      pages: most tokens that the run will have in pages.
       span: most tokens of the path, or of those that go on from it.
-      margin: pages that must be available after it.
+      margin: pages that must stay available.
       done: see `Run`.
 
     Returns:
@@ -104,7 +105,7 @@ class Shard:
     promised = pages_for(pages) - len(table)
     needed = self.reserved + promised + margin
     if self.cache.available < needed and partial is not None:
-      # A page that waits to be copied may be the one that is missing.
+      # The page that would be copied may be the one that is missing.
       self.cache.unpin(partial)
       self.cache.pin(shared)
       pinned, length = shared, len(table) * PAGE
@@ -159,7 +160,7 @@ class Shard:
     return page
 
   def forget(self, request: Any) -> None:
-    """Gives up a request."""
+    """Ends a request and its runs; nothing goes into the cache."""
     if request in self.waiting:
       self.waiting.remove(request)
     for run in list(request.runs):

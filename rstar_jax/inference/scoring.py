@@ -24,8 +24,8 @@ class _Valuation(Request):
     paths: their ids.
     values: float32 [n].
     left: paths without a value.
-    common: number of first tokens that are computed once for all.
-    promised: pages that each path will need after those.
+    common: number of first tokens that all paths share, computed once.
+    promised: pages that each path needs after these.
   """
 
   def __init__(self, paths: list[list[int]]):
@@ -64,14 +64,14 @@ class ScoringEngine(PagedModel):
   def submit(
     self, paths: Sequence[Sequence[int]], *, tree: str = ""
   ) -> concurrent.futures.Future[np.ndarray]:
-    """Asks for the values of paths; what all of them share is computed once.
+    """Asks for the values of paths; their common prefix is computed once.
 
     A value depends on its path and the weights alone, to the bit.
 
     Args:
-      paths: n sequences of at least one id, of any length: if one is longer
-        than the pages allow, there will be more of them.
-      tree: what they belong to; it matters where there are servers.
+      paths: n sequences of at least one id, of any length: for one that is
+        longer than the pages allow, more pages are made.
+      tree: the tree that they belong to, which only servers need.
 
     Returns:
       float32 [n] in [-1, 1].
@@ -91,12 +91,12 @@ class ScoringEngine(PagedModel):
       request.future.set_result(request.values)
     return request.future
 
-  def _place(self, request: _Valuation) -> bool:
-    """Begins with what all paths share."""
+  def _start(self, request: _Valuation) -> bool:
+    """Starts with the prefix that all paths share."""
     shard, paths = request.shard, request.paths
     longest = max(map(len, paths))
-    if len({self._kind(len(path)) for path in paths}) == 1:
-      # The last token of a path is computed even if others have it.
+    if len({self._kind_of(len(path)) for path in paths}) == 1:
+      # The last token of a path is computed even if all paths share it.
       shared = len(os.path.commonprefix(paths))
       request.common = min(shared, min(map(len, paths)) - 1)
     request.promised = [
@@ -104,9 +104,9 @@ class ScoringEngine(PagedModel):
     ]
     promised = sum(request.promised)
     needed = pages_for(request.common) + promised
-    if (longest > self._longest or needed > self.count) and not self._grow(
-      longest, needed
-    ):
+    if (
+      longest > self._longest or needed > self.shard_pages
+    ) and not self._grow(longest, needed):
       return False
     run = shard.start(
       request,
@@ -119,13 +119,13 @@ class ScoringEngine(PagedModel):
     )
     if run is None:
       return False
-    # Promised to all paths at once, so that none waits for another.
+    # Pages are promised to all paths at once, so that none waits for another.
     shard.reserved += promised
-    self._fill(shard, run)
+    self._queue(shard, run)
     return True
 
   def _branch(self, run: Run, value: float = 0.0) -> None:
-    """Goes on with each path, once what they share is in pages."""
+    """Starts each path, once the common prefix is in pages."""
     del value
     request, shard = run.request, run.request.shard
     shard.end(run)
@@ -137,54 +137,54 @@ class ScoringEngine(PagedModel):
         reuse=len(path) - 1,
         pages=len(path),
         span=len(path),
-        done=functools.partial(self._value, index),
+        done=functools.partial(self._set_value, index),
       )
-      self._fill(shard, run)
+      self._queue(shard, run)
 
-  def _value(self, index: int, run: Run, value: float) -> None:
+  def _set_value(self, index: int, run: Run, value: float) -> None:
     request = run.request
     request.shard.end(run)
     request.values[index] = value
     request.left -= 1
     self.scored += 1
     if not request.left:
-      self._close(request, request.values)
+      self._finish(request, request.values)
 
-  def _fill(self, shard: Shard, run: Run) -> None:
+  def _queue(self, shard: Shard, run: Run) -> None:
     self.prefilled_tokens += run.left
     if run.left:
       shard.prefills.append(run)
     else:
       run.done(run, 0.0)
 
-  def _forget(self, request: _Valuation) -> None:
+  def _cancel(self, request: _Valuation) -> None:
     shared = any(len(run.ids) == request.common for run in request.runs)
     if shared:
       request.shard.reserved -= sum(request.promised)
-    super()._forget(request)
+    super()._cancel(request)
 
-  def _full(self) -> bool:
-    slots = self.prefill_tokens // self._parts
+  def _fills_call(self) -> bool:
+    slots = self.prefill_tokens // self._num_shards
     return all(
       sum(run.left for run in shard.prefills) >= slots for shard in self._shards
     )
 
-  def _turn(self) -> Call | None:
+  def _plan_call(self) -> Call | None:
     some = any(shard.prefills for shard in self._shards)
     return self._prefill() if some else None
 
   def _grow(self, longest: int, needed: int) -> bool:
-    """Makes the pages anew for a longer path; False while some are in use."""
+    """Makes more pages for a longer path; returns False while some are used."""
     if any(shard.prefills for shard in self._shards):
       return False
     self._longest = max(self._longest, 2 * longest)
-    self._least = max(self._least, needed)
+    self._least_pages = max(self._least_pages, needed)
     logging.info(
-      "%d pages for paths of up to %d tokens", self.count, self._longest
+      "%d pages for paths of up to %d tokens", self.shard_pages, self._longest
     )
     self._dropped = self.pages_dropped
     for shard in self._shards:
-      shard.cache = PrefixCache(self.count)
+      shard.cache = PrefixCache(self.shard_pages)
     self._pages = None
     self._allocate()
     return True

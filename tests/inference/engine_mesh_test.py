@@ -79,8 +79,8 @@ class EngineMeshTest(parameterized.TestCase):
     self.assertTrue(all(each.cache.used for each in cut._shards))
     pages, heads = cut._pages, sizes[2] if sizes[2] == 2 else 1
     part = pages.sharding.shard_shape(pages.shape)
-    self.assertEqual(pages.shape[0], 2 * cut.count * len(cut._shards))
-    self.assertEqual(part, (2 * cut.count, 16, 4 // heads, 32))
+    self.assertEqual(pages.shape[0], 2 * cut.shard_pages * len(cut._shards))
+    self.assertEqual(part, (2 * cut.shard_pages, 16, 4 // heads, 32))
 
   @parameterized.parameters((8, 1, 1), (4, 1, 2))
   def test_keys_and_values_stay_where_they_are(self, *sizes):
@@ -92,14 +92,14 @@ class EngineMeshTest(parameterized.TestCase):
       engine_lib._decode.lower(
         cut.params,
         cut._pages,
-        cut._put(cut._decode_plan(cut.rows).array, 1),
+        cut._to_devices(cut._decode_plan(cut.rows).array, 1),
         **fixed,
       ),
       paged_model._prefill.lower(
         cut.params,
         cut._pages,
-        cut._put(prefill.array, 1),
-        cut._put(prefill.both, 0),
+        cut._to_devices(prefill.array, 1),
+        cut._to_devices(prefill.both, 0),
         **fixed,
       ),
     ):

@@ -248,7 +248,7 @@ class EngineTest(parameterized.TestCase):
     """More of them than there are pages for leave no slot empty."""
     engine = empty()
     prefixes = [small.prefix(64, seed) for seed in range(60)]
-    self.assertGreater(60 * 4, engine.count)
+    self.assertGreater(60 * 4, engine.shard_pages)
     with engine.lock:
       # All are there when the thread begins.
       steps = [engine.submit(ids, range(5), FREE) for ids in prefixes]

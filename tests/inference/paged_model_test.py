@@ -60,10 +60,10 @@ class PagedModelTest(parameterized.TestCase):
   def test_as_many_pages_as_rows_need(self):
     engine = make()
     # 39 tokens of a path, and a step over the border of a page.
-    self.assertEqual(engine.width, 3)
-    self.assertEqual(engine.count, 3 + 2 + 8 * 3 + 2 * 32 * 2)
-    self.assertEqual(make(pages=40).count, 40)
-    self.assertEqual(make(pages=1).count, 3 + 2)
+    self.assertEqual(engine.path_pages, 3)
+    self.assertEqual(engine.shard_pages, 3 + 2 + 8 * 3 + 2 * 32 * 2)
+    self.assertEqual(make(pages=40).shard_pages, 40)
+    self.assertEqual(make(pages=1).shard_pages, 3 + 2)
 
   def test_the_thread_ends_with_the_last_request(self):
     engine = make()

@@ -142,12 +142,12 @@ class ScoringEngineTest(parameterized.TestCase):
     engine = make()
     exact = plain.Decoder(small.model("tanh"))
     lengths = (30, 85, 200, 84)
-    self.assertEqual(engine.width, 6)
+    self.assertEqual(engine.path_pages, 6)
     waiting = [engine.submit([small.prefix(n, n)]) for n in lengths]
     for length, each in zip(lengths, waiting, strict=True):
       want = exact.values(small.prefix(length, length))[-1]
       np.testing.assert_allclose(each.result(), [want], atol=2e-5)
-    self.assertGreaterEqual(engine.width, 13)
+    self.assertGreaterEqual(engine.path_pages, 13)
     self.assertEmpty(small.leaks(engine))
 
   def test_more_steps_than_pages(self):
@@ -158,7 +158,7 @@ class ScoringEngineTest(parameterized.TestCase):
     paths = [[*before, *small.prefix(15, i)] for i in range(30)]
     for turn in (paths, paths, paths[::-1], [each[:-1] for each in paths]):
       values = engine.submit(turn).result(timeout=120)
-      self.assertEqual(engine.count, 2 + 30 * 2)
+      self.assertEqual(engine.shard_pages, 2 + 30 * 2)
       want = [exact.values(path)[-1] for path in turn]
       np.testing.assert_allclose(values, want, atol=2e-5)
       self.assertEmpty(small.leaks(engine))

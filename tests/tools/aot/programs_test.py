@@ -86,9 +86,9 @@ class SizesTest(parameterized.TestCase):
       (
         *engine.sizes,
         engine.prefill_tokens,
-        engine.width,
-        ppm.width,
-        engine.count,
+        engine.path_pages,
+        ppm.path_pages,
+        engine.shard_pages,
       ),
     )
 
