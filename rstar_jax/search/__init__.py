@@ -1,7 +1,7 @@
 """Tree search on callables alone; `rstar_jax.search(...)` is MCTS.
 
-Python puts a package's folder where its function of the same name would stand.
-So this folder can be called: it is `mcts.search`.
+The folder `search` takes the name that the function `search` would have in the
+package, so the folder itself can be called: it is `mcts.search`.
 """
 
 import sys

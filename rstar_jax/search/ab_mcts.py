@@ -1,4 +1,4 @@
-"""AB-MCTS: whether to go wider or deeper is decided at each node.
+"""AB-MCTS: at each node the search decides whether to go wider or deeper.
 
 Source: Inoue et al. 2025 (arXiv 2503.04412), section 3, "AB-MCTS-A" with Beta
 posteriors and Jeffreys' prior, and the code released with it (TreeQuest). At
@@ -11,11 +11,11 @@ there are (CONT), and among these between one and another:
 
 A posterior is Beta(1/2 + sum r, 1/2 + sum (1 - r)), r = (1 + reward) / 2.
 
-What differs: their node is a whole answer with a score, and a rollout adds one.
-Here a node is a step, and what has a reward is an answer: the PPM's score of
-the trajectory. So a rollout goes on from its new step, where all is new, to an
-answer. One that fails has the least reward, -1. A finished code block is
-answered once, as in `sampling.py`, and not gone on from.
+Differences: their node is a whole answer with a score, and a rollout adds one.
+Here a node is a step, and only an answer has a reward, the PPM's score of its
+trajectory. So a rollout continues from its new step to an answer. A rollout
+that fails has the lowest reward, -1. A finished code block is answered once, as
+in `sampling.py`; no rollout continues from it.
 """
 
 import dataclasses
@@ -59,15 +59,15 @@ class Rewards:
 
 @dataclasses.dataclass(eq=False)
 class Node:
-  """A node while the tree grows: siblings come at any time, unlike a `Tree`'s.
+  """A node of a growing tree; unlike a `Tree`'s, it gets children at any time.
 
   Attributes:
     prefix: texts from the root's child to the node.
     values: the PPM's values of these, nan where it was not asked.
-    child: the node as a tree's; None at the root.
+    child: the node for a `Tree`; None at the root.
     through: rewards of all rollouts through the node.
-    new: of those that wrote a new child here.
-    known: of those that went on from a child.
+    new: rewards of rollouts that wrote a new child here (GEN).
+    known: rewards of rollouts that continued from a child (CONT).
     children: by text, in the order of their first samples.
   """
 
@@ -80,7 +80,7 @@ class Node:
   children: "dict[str, Node]" = dataclasses.field(default_factory=dict)
 
   def below(self, child: Child) -> "Node":
-    """Returns the node of a sampled child, the one of its text if there is."""
+    """Returns the node of a sampled child; equal texts share one."""
     prefix, values = (*self.prefix, child.text), (*self.values, child.ppm)
     return self.children.setdefault(child.text, Node(prefix, values, child))
 
@@ -121,7 +121,7 @@ def search_tree(
 
 
 def choose(node: Node, draws: np.random.Generator) -> Node | None:
-  """Chooses a child to go on from; None is a new one."""
+  """Chooses the child to continue from; None asks for a new child."""
   open_ = [each for each in node.children.values() if each.child.kind == STEP]
   if not open_:
     return None
@@ -142,7 +142,7 @@ def _rollout(
   seed: int,
   name: Sequence[int | str],
 ) -> Search[Node | None]:
-  """Does one rollout; returns the answer where it ends, None if it fails."""
+  """Runs one rollout; returns the answer where it ends, None if it fails."""
   path: list[tuple[Node, Rewards]] = []
   node, errors = root, 0
   while node.child is None or node.child.kind != ANSWER:

@@ -1,4 +1,4 @@
-"""Finds the answer that a search gives, as a node of its tree."""
+"""Chooses the answer of a searched tree."""
 
 import numpy as np
 
@@ -10,12 +10,12 @@ from rstar_jax.search.tree import TrajectoryValue, Tree
 def answer_node(
   tree: Tree, select: choose.Select, how: TrajectoryValue, k: int = 4
 ) -> int | None:
-  """Returns the node of the answer that a search gives, None without one.
+  """Returns the node of the chosen answer, None if the tree has no answer.
 
   Args:
     tree: a searched tree.
     select: how to choose among all answers of the tree; see `choose`.
-    how: how values of steps are combined; see `tree.trajectory_value`.
+    how: combines the values of steps; see `tree.trajectory_value`.
     k: number of voters of "top_k".
   """
   found = tree_lib.trajectories(tree, how=how)

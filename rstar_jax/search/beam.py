@@ -1,7 +1,7 @@
 """Step beam search guided by the PPM, as in the released code of rStar-Math.
 
 In diverse beam search the beams are in groups that do not compete: each group
-continues first steps of its own (DVTS, Beeching et al. 2024).
+continues its own first steps (DVTS, Beeching et al. 2024).
 """
 
 import dataclasses
@@ -71,8 +71,8 @@ def beams(
     seed: the run's seed.
     name: identities of this search; seeds derive from them.
     groups: number of groups of `width / groups` beams. Group g starts from the
-      ranked first steps g, g + groups, ..., so that all start about equally
-      well.
+      ranked first steps g, g + groups, ..., so that all groups start about
+      equally well.
 
   Returns:
     The tree; `trajectories(tree, visited_only=True)` are the finished beams.

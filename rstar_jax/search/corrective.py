@@ -1,9 +1,10 @@
-"""Where a corrective rollout begins: beside a step that led to wrong answers.
+"""Chooses where a rollout begins: at the root, or at a corrective start.
 
-A pair needs siblings with a right and a wrong answer below them. A search that
-a PPM guides goes where its values are high. Where they are wrong it meets wrong
-answers alone and goes elsewhere, so that no pair of that place tells the PPM
-(`SearchConfig.corrective`; this is not in the paper).
+A pair needs two siblings, one that leads to a right answer and one that leads
+to a wrong answer. A search that a PPM guides goes where the PPM's values are
+high. Where these are wrong, the search finds only wrong answers and goes
+elsewhere, so that no pair corrects the PPM. A corrective rollout begins beside
+such a step (`SearchConfig.corrective`; this is not in the paper).
 """
 
 from collections.abc import Sequence
@@ -21,14 +22,14 @@ def start(
 
   Args:
     tree: the tree.
-    share: of rollouts that are corrective, in [0, 1].
-    seed, name: as of `mcts.search_tree`. They, the problem and the number of
-      earlier rollouts decide, and nothing else.
+    share: the share of rollouts that are corrective, in [0, 1].
+    seed, name: as of `mcts.search_tree`. The choice depends only on them, the
+      problem and the number of earlier rollouts.
 
   Returns:
-    The root; or in a corrective rollout the step of highest Q among those of a
-    place that no rollout has passed, if there is a place where all rollouts
-    that passed it ended at a reward of at most 0.
+    The root; in a corrective rollout, if there is a node all of whose rollouts
+    ended at a reward of at most 0, the child of highest Q among those of its
+    children that no rollout has passed.
   """
   event = (*name, tree.problem.id, "corrective", tree.rollouts)
   if rng.seed_for(seed, *event) >= share * 2**32:
@@ -42,7 +43,7 @@ def start(
 
 
 def _passed_over(tree: Tree) -> np.ndarray:
-  """Returns the steps that a corrective rollout may begin at."""
+  """Returns the nodes that a corrective rollout may begin at, int [n]."""
   reached, pays = np.zeros((2, len(tree)), bool)
   for _, _, end in tree.growth:
     if end != NO_END:

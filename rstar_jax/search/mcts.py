@@ -1,8 +1,8 @@
 """Monte Carlo tree search.
 
 `search_tree` searches one problem, as a generator (`requests.py`); `search`
-runs many of them at once. A tree depends on its problem, the config, the seed
-and the name alone.
+runs many at once. A tree depends only on its problem, the config, the seed and
+the name.
 """
 
 from collections.abc import Callable, Sequence
@@ -61,7 +61,7 @@ def search(
 def check(
   problems: Sequence[Problem], config: SearchConfig, calls: Calls
 ) -> None:
-  """Checks what `search` is given.
+  """Checks the arguments of `search`.
 
   Raises:
     ValueError: as `search` does.
@@ -93,12 +93,13 @@ def search_tree(
 ) -> Search[Tree]:
   """Searches one tree.
 
-  A rollout descends by UCT from the root (`config.corrective`: or elsewhere),
-  expands every unexpanded node on its path and ends at an answer, whose reward
-  is backed up (paper section 3.2). If an expansion gives no valid candidate
-  `max_consecutive_errors` times in a row, the rollout fails: nothing is backed
-  up, and the leaf becomes a dead end. The root never does; the next rollout
-  samples it again. A tree with nothing left to select stops early.
+  A rollout descends by UCT from the root (with `config.corrective`, sometimes
+  from another node), expands every unexpanded node on its path and ends at an
+  answer, whose reward is backed up (paper section 3.2). If expansions yield no
+  valid candidate `max_consecutive_errors` times in a row, the rollout fails:
+  nothing is backed up, and the leaf becomes a dead end. The root never becomes
+  one; the next rollout samples it again. The search of a tree with nothing left
+  to select ends early.
 
   Args:
     tree: a new tree, or one that is continued in place.

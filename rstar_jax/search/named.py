@@ -1,4 +1,4 @@
-"""The search that a config names: MCTS, or one of the user's."""
+"""Runs the search that a config names: MCTS, or one of the user's."""
 
 from collections.abc import Callable, Sequence
 

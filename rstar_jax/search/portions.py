@@ -1,9 +1,9 @@
-"""Samples the candidates of leaves, of each as many as seem worth it.
+"""Samples the candidates of leaves, a portion at a time.
 
-Most of what a search samples are steps that it has. With
-`SearchConfig.unseen_mass` candidates come a portion at a time, and a leaf gets
-no more of them once a new one is unlikely. Those that it gets are the first
-ones of all that it would have got (this is not in the paper).
+Most candidates of a search repeat steps that the leaf has already. With
+`SearchConfig.unseen_mass` a leaf gets no further portion once a new step is
+unlikely. Its candidates are the first ones of those that it would get without
+(this is not in the paper).
 """
 
 import collections
@@ -27,10 +27,10 @@ def sample(
   """Samples the candidates of L leaves, as a part of a search.
 
   Args:
-    question: of the problem.
+    question: the problem's.
     prefixes: L prefixes.
-    seeds: of the candidates that each leaf can get, L of uint32 [C].
-    config: `unseen_mass` and `portion` are used.
+    seeds: L arrays uint32 [C], a seed for each candidate that a leaf may get.
+    config: uses `unseen_mass` and `portion`.
 
   Returns:
     The candidates of each leaf, in the order of their seeds.
@@ -56,14 +56,17 @@ def sample(
 
 
 def unseen_mass(prefix: Prefix, candidates: Sequence[Candidate]) -> float:
-  """Estimates how likely the next candidate is a new well-formed one.
+  """Estimates the probability that the next candidate is new and well-formed.
 
-  The Good-Turing estimate: the share of the candidates that are well-formed and
-  were sampled once. 1 if none is well-formed.
+  It is the Good-Turing estimate: the share of the candidates that are
+  well-formed and were sampled once.
 
   Args:
-    prefix: texts of the nodes before them.
+    prefix: texts of the nodes before the candidates.
     candidates: at least one.
+
+  Returns:
+    A number in [0, 1]; 1 if no candidate is well-formed.
   """
   counts = collections.Counter(
     each.text

@@ -1,13 +1,13 @@
 """REBASE: a budget of samples, divided again among the nodes of each depth.
 
 Source: Wu et al. 2024 (arXiv 2408.00724), section 3.1, and the code released
-with it. Of n samples at the root, B are left after those that are answered; a
-node of reward R gets a share of B by the softmax of R over a temperature.
-Good nodes get more children and none is cut off for good but by rounding.
+with it. Each answer takes one sample of the budget. What is left is divided
+among the other nodes of a depth by the softmax of their rewards over a
+temperature: good nodes get more children, and only rounding cuts a node off.
 
-What differs: the reward of a PPM's value v is (1 + v) / 2, since theirs is in
-[0, 1]. Candidates of equal text are one node and failing ones none, so that a
-depth may have fewer nodes than samples; the budget is divided among these.
+Differences: the reward of a PPM's value v is (1 + v) / 2, since theirs is in
+[0, 1]. Candidates of equal text are one node and failing candidates are none,
+so that a depth may have fewer nodes than samples.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ def rebase(
 
   Args:
     tree: a new tree.
-    budget: samples of each depth, less the answers above; at least 1.
+    budget: samples of each depth, minus the answers above it; at least 1.
     temperature: of the softmax, above 0.
     config: uses `max_depth` and `answer_dedup`.
     seed: the run's seed.
@@ -67,13 +67,14 @@ def shares(
 ) -> list[int]:
   """Divides a budget by the softmax of (1 + value) / 2 over a temperature.
 
-  The node of highest value is rounded up, then each next one with what is left,
-  as in the released code; so the shares sum to the budget.
+  The share of the node of highest value is rounded up, then that of each next
+  node, of what is left, as in the released code; so the shares sum to the
+  budget.
 
   Args:
-    values: of n nodes, in [-1, 1]; of equal ones the first is the higher.
+    values: of n nodes, in [-1, 1]; the first of equal values comes first.
     budget: at least 0.
-    temperature: above 0; small gives all to the best.
+    temperature: above 0; a small one gives all to the best node.
 
   Returns:
     The share of each node.

@@ -1,9 +1,9 @@
 """Requests of a search, and the callables that answer them.
 
 A search of one problem is a generator. It yields a request, or a list of
-requests that do not depend on one another, and is sent the answer, or the list
-of answers. It returns its tree or its samples. Since it calls nothing itself,
-`driver.py` runs many of them at once.
+independent requests, and is sent the answer, or the list of answers. It returns
+its tree or its samples. Since it calls nothing itself, `driver.py` can run many
+searches at once.
 """
 
 import dataclasses
@@ -24,9 +24,9 @@ class Request:
   """A request to one of the callables.
 
   Attributes:
-    to: which one; "judge" is `Calls.grade`, or `Calls.verify` for problems with
-      tests, or `Calls.reward` in the place of both.
-    args: the arguments, of one row where the callable takes a batch.
+    to: names the callable; "judge" is `Calls.grade`, or `Calls.verify` for
+      problems with tests, or `Calls.reward` in the place of both.
+    args: the arguments; those of one row if the callable takes a batch.
   """
 
   to: Kind
@@ -34,7 +34,7 @@ class Request:
 
 
 _Result = TypeVar("_Result")
-# A search, by what it returns.
+# A search, by the type of its result.
 Search = Generator[Request | list[Request], Any, _Result]
 
 
@@ -62,18 +62,18 @@ def judge(answered: Sequence[tuple[Problem, str]]) -> Request:
 class Calls:
   """The callables of a search.
 
-  `expand` and `score` are called with all that waits for them, by one thread at
-  a time; if they have a method `submit(*row)`, which returns a
+  `expand` and `score` are called by one thread at a time, with all rows that
+  wait for them. If they have a method `submit(*row)` that returns a
   `concurrent.futures.Future`, it is called with each row instead. `verify`,
   `grade` and `reward` are called from several threads at once.
 
   Attributes:
     expand: samples next steps.
-    verify: runs programs, and after them the tests of problems that have some.
+    verify: runs programs, followed by the problem's tests if it has any.
     grade: compares answers.
     score: scores steps with the PPM; None if the search uses no PPM.
-    reward: says what an answer is worth, in the place of `grade` and of tests;
-      problems need neither then.
+    reward: returns the reward of an answer, in the place of `grade` and of
+      tests, which problems do not need then.
   """
 
   expand: Expand
@@ -83,5 +83,5 @@ class Calls:
   reward: judging.Reward | None = None
 
   def replace(self, **fields: Any) -> "Calls":
-    """Returns callables with others in their place."""
+    """Returns the callables with some of them replaced."""
     return dataclasses.replace(self, **fields)

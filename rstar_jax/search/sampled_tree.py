@@ -1,8 +1,8 @@
-"""A tree of independently sampled solutions: what a search is compared with.
+"""A tree of independently sampled solutions, to compare a search with.
 
-Each solution is a rollout. Solutions that begin alike share nodes, as the
-candidates of a search do, so that all that is made of a search's trees is made
-of these too.
+Each solution is a rollout. Solutions with a common prefix share its nodes, as
+the candidates of a search do, so that whatever is made from the trees of a
+search can be made from these trees.
 """
 
 import math
@@ -15,7 +15,7 @@ from rstar_jax.search.sampling import Sample
 from rstar_jax.search.tree import NO_NODE, ROOT_INDEX, Child, Draw, Tree
 from rstar_jax.types import Prefix
 
-# Of verdicts; others are wrong.
+# `correct` of a node by the verdict; of any other verdict it is wrong.
 _CORRECT = {None: tree_lib.UNKNOWN, "equal": tree_lib.RIGHT}
 
 
@@ -81,7 +81,7 @@ def _add_nodes(tree: Tree, samples: Sequence[Sample]) -> dict[Prefix, int]:
 
 
 def _ran(sample: Sample) -> bool:
-  """Says whether a sample's code ran, so that an answer was asked for."""
+  """Returns whether a sample's code ran, so that an answer was requested."""
   return len(sample.written) > 1
 
 
@@ -105,7 +105,7 @@ def _child(sample: Sample, depth: int) -> Child:
 
 
 def _draws(sample: Sample, places: dict[Prefix, int]) -> list[Draw]:
-  """Returns what was written: the code, and the answer if the code ran."""
+  """Returns the texts that were written: the code, and the answer if any."""
   if not _ran(sample):
     ends = [NO_NODE]
   elif sample.answer is None:

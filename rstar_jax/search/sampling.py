@@ -1,9 +1,9 @@
 """Samples whole solutions without a search: greedy, majority vote, best-of-N.
 
-A solution takes two calls: `expand` writes the whole code block, the block
-runs, and `expand` writes the answer after its output. This `expand` stops only
-at the ends of code and answer. Greedy decoding is n=1 with an `expand` of
-temperature 0; `grading/choose.py` chooses among n solutions.
+A solution takes two calls of `expand`: the first writes the whole code block,
+which is run, and the second writes the answer after the output. This `expand`
+stops only at the end of the code and of the answer. Greedy decoding is n=1 with
+an `expand` of temperature 0; `grading/choose.py` chooses among n solutions.
 """
 
 import dataclasses
@@ -27,16 +27,16 @@ class Sample:
   """One sampled solution.
 
   Attributes:
-    steps: node texts, oldest first, as far as they are well-formed.
+    steps: node texts, oldest first, up to the first that is not well-formed.
     answer: see `judging.answer_of`; None if there is none.
-    verdict: None without an answer, or with nothing to judge it by.
+    verdict: None if there is no answer, or nothing to judge it by.
     tokens: number of tokens generated for it.
     status: "ok"; or why there is no answer: "length", "malformed", "no_answer",
       or the sandbox's status.
     value: the PPM's score of the whole trajectory, None without a PPM.
-    reward: what the answer is worth, from -1 to 1; None like the verdict.
+    reward: the answer's reward, in [-1, 1]; None where the verdict is.
     written: what the policy wrote: the code block, and the answer if the block
-      ran.
+      ran without an error.
   """
 
   steps: Prefix
@@ -63,10 +63,11 @@ def sample(
   Args:
     problems: the problems.
     n: number of solutions of each.
-    calls: the callables; with `score`, solutions with an answer get a value.
+    calls: the callables; if there is `score`, solutions with an answer get a
+      value.
     seed: the run's seed.
     in_flight: most problems at once.
-    **options: name, trajectory_value and first of `solutions`.
+    **options: `name`, `trajectory_value` and `first` of `solutions`.
 
   Returns:
     n samples for each problem, in order.
@@ -77,10 +78,12 @@ def sample(
 
 
 def in_flight_of(search: SearchConfig, n: int) -> int:
-  """Returns how many problems with n solutions are as much as a search.
+  """Returns how many problems to sample at once.
+
+  They have about as many solutions in flight as a search has candidates.
 
   Args:
-    search: its candidates in flight are the measure.
+    search: the search.
     n: number of solutions of each problem.
   """
   return max(search.in_flight * search.candidates // n, 1)
@@ -104,9 +107,9 @@ def solutions(
     seed: the run's seed.
     name: identities of this sampling; seeds derive from them.
     scored: whether solutions with an answer get a value.
-    trajectory_value: how the PPM's values of steps are combined; see
+    trajectory_value: combines the PPM's values of steps; see
       `tree.trajectory_value`.
-    first: number of the first sample, if earlier ones exist.
+    first: number of the first sample, above 0 if there are earlier samples.
 
   Returns:
     n samples.
@@ -130,14 +133,14 @@ def solutions_until(
 ) -> Search[list[Sample]]:
   """Samples until the majority is settled, at most n solutions.
 
-  Each turn samples the fewest that may settle it, so that a majority that is
-  clear early costs few samples. The samples are the first ones of `solutions`.
+  Each turn samples the fewest solutions that can settle it, so that an early
+  majority costs few samples. They are the first samples of `solutions`.
 
   Args:
     problem, n, seed: as of `solutions`.
-    confidence: 1 where no more samples may change the majority; see
+    confidence: 1 if no further samples may change the majority; see
       `choose.ahead`.
-    **options: name, scored and trajectory_value of `solutions`.
+    **options: `name`, `scored` and `trajectory_value` of `solutions`.
 
   Returns:
     1 to n samples.
@@ -158,7 +161,7 @@ def solutions_until(
 def _blocks(
   problem: Problem, numbers: range, seed: int, name: Sequence[int | str]
 ) -> Search[list[Sample]]:
-  """Samples code blocks; those with status "ok" have not run yet."""
+  """Samples code blocks; those of status "ok" have not been run yet."""
   seeds = [rng.seed_for(seed, *name, problem.id, "block", i) for i in numbers]
   written = yield requests.expand(
     problem.question, (), np.array(seeds, np.uint32)
@@ -203,8 +206,8 @@ def _answers(
 ) -> Search[list[Sample]]:
   """Samples the answers of the blocks that ran.
 
-  Equal solutions are answered once: the answer's seed derives from the text
-  before it, so that each of them would get the same answer.
+  Equal blocks are answered once: the answer's seed derives from the text before
+  it, so that each of them would get the same answer.
   """
   equal: dict[Prefix, list[int]] = {}
   for i, each in enumerate(drafts):
@@ -230,7 +233,7 @@ def _answers(
 
 
 def _answered(problem: Problem, draft: Sample, candidate: Candidate) -> Sample:
-  """Adds the text that follows the output."""
+  """Adds the answer, which follows the output."""
   tokens = draft.tokens + len(candidate.token_ids)
   if candidate.finish == "length":
     return dataclasses.replace(draft, tokens=tokens, status="length")

@@ -1,8 +1,8 @@
 """The search tree: one array per field, one entry per node.
 
 One expansion adds all children of a node, so they are contiguous and formulas
-over them work on slices. A parent's index is lower than its children's, so
-loops over indices visit parents first.
+over them use slices. A parent's index is lower than its children's, so loops
+over indices visit parents first.
 
 Record schema (`to_record`; `to_json` is its canonical text):
 
@@ -32,7 +32,7 @@ import numpy as np
 
 from rstar_jax.types import Prefix, Problem, Trajectory
 
-# How the PPM's values of steps are combined to the score of a trajectory.
+# How the PPM's values of steps are combined into the score of a trajectory.
 TrajectoryValue = Literal["last", "mean", "min"]
 SCHEMA = 3
 _READABLE = 2, SCHEMA
@@ -71,7 +71,7 @@ _DERIVED = {
   "exhausted": (np.bool_, False),
 }
 _COLUMNS = _STORED | _DERIVED
-# Stored columns that a `Child` has, read in one call: this is the hot loop.
+# Stored columns that a `Child` has. They are read in one call: the loop is hot.
 _FROM_CHILD = tuple(
   name for name in _STORED if name not in ("parent", "terminal")
 )
@@ -85,7 +85,7 @@ class Child:
   """A node to add.
 
   Attributes:
-    text: node text with the interpreter's output.
+    text: node text, with the interpreter's output if there is any.
     kind: STEP, CODE or ANSWER.
     logprob: log-probability of the policy's text, in nats.
     ppm: the PPM's value of the path up to this node, nan without one.
@@ -113,8 +113,8 @@ class Draw:
 
   Attributes:
     parent: the node that it follows.
-    node: the last node that it became, equal ones together; NO_NODE if it was
-      dropped.
+    node: the last node that it became, which equal samples share; NO_NODE if it
+      was dropped.
     token_ids: the sampled ids; () if the prefix was too long to go on from.
     logprobs: their log-probabilities at temperature 1, in nats, as float32.
   """
@@ -125,7 +125,7 @@ class Draw:
   logprobs: tuple[float, ...]
 
   def to_record(self) -> list[Any]:
-    """Returns plain JSON types, with the fewest digits that say a float32."""
+    """Returns plain JSON types, with the shortest text of each float32."""
     shortest = [float(str(np.float32(each))) for each in self.logprobs]
     return [self.parent, self.node, list(self.token_ids), shortest]
 
@@ -149,7 +149,7 @@ class Tree:
     tokens: number of tokens generated.
     undecided: number of answers without a verdict of the grader.
     dropped: candidates that did not become nodes, counted by reason.
-    draws: what the policy wrote, oldest first; None if it is not kept.
+    draws: all samples of the policy, oldest first; None if they are not kept.
   """
 
   parent: np.ndarray
@@ -276,9 +276,8 @@ class Tree:
   def q(self, node: int) -> float:
     """Returns Q(s) = q(s) / N(s) (paper section 3.2).
 
-    An unvisited node has the value that its first visit would give, as far as
-    it is known: an answer's reward, else the PPM's value (Eq. 3), else 0
-    (Eq. 2).
+    An unvisited node has the value that its first visit would add, if it is
+    known: an answer's reward, else the PPM's value (Eq. 3), else 0 (Eq. 2).
     """
     if visits := int(self.visits[node]):
       return float(self.value_sum[node]) / visits
@@ -341,8 +340,8 @@ def from_record(record: dict[str, Any], *, draws: bool = False) -> Tree:
   """Builds a tree from `Tree.to_record`.
 
   Args:
-    record: of a tree.
-    draws: whether the tree keeps its draws, if it has any.
+    record: the record.
+    draws: whether the tree keeps the record's draws, if there are any.
 
   Raises:
     ValueError: for another schema, or columns that do not form a tree.
@@ -394,7 +393,10 @@ def trajectory_value(values: Sequence[float], how: TrajectoryValue) -> float:
 
   Args:
     values: at least one, oldest first; nan for steps without a value.
-    how: "last" (paper section 4.1), "mean" or "min"; nan if any that counts is.
+    how: "last" (paper section 4.1), "mean" or "min".
+
+  Returns:
+    The score; nan if a value that it depends on is nan.
   """
   match how:
     case "last":
@@ -416,7 +418,7 @@ def trajectories(
   Args:
     tree: a searched tree.
     visited_only: whether to leave out answers at which no rollout ended.
-    how: how values of steps are combined; see `trajectory_value`.
+    how: combines the values of steps; see `trajectory_value`.
   """
   found = []
   for node in np.flatnonzero(tree.terminal == ANSWERED):

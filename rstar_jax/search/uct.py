@@ -1,8 +1,8 @@
-"""Selection and backup in one tree, with the source of each formula.
+"""UCT selection and backup in one tree, with the source of each formula.
 
 A rollout descends by UCT and ends at an answer. Answers that a rollout has
-reached, dead leaves, and nodes with nothing else below them are `exhausted` and
-never selected again, so that every rollout ends at a new answer.
+reached, dead leaves, and nodes with only such nodes below them are `exhausted`
+and never selected again, so that every rollout ends at a new answer.
 """
 
 import math
@@ -55,8 +55,8 @@ def select_child(
 ) -> int:
   """Returns the best child that is not exhausted.
 
-  The first of equal scores is chosen; among children with +inf, the one with
-  the highest initial value.
+  Of equal scores the first wins; of children with +inf, the highest initial
+  value.
 
   Raises:
     ValueError: if all children are exhausted.
