@@ -1,9 +1,9 @@
 """Forks the processes of a worker, stops them, and receives their messages.
 
 A child reports over a *channel*, a socket of its own. A program may write
-anything to it, so its messages are not trusted; the wait status is, since the
-kernel reports it: every child is the worker's own, also one that another child
-forked (`fork_sibling`). A child dies with the worker.
+anything to it, so its messages are not trusted. The wait status is trusted,
+since the kernel reports it: every child is the worker's own, even if another
+child forked it (`fork_sibling`). A child dies with the worker.
 
 Runs inside a worker: standard library only.
 """
@@ -27,7 +27,7 @@ from rstar_jax.sandbox.isolation import confinement, kernel
 # Descriptor of a child's channel: high, so that the files that a program opens
 # get the usual numbers.
 CHANNEL = 60
-# Between looks whether a child has ended, where nothing tells.
+# Between looks whether a child has ended, on systems without pidfd.
 _LOOK_MILLISECONDS = 100
 # Rounds of `end_orphans` before it gives up.
 _ROUNDS = 200
@@ -45,7 +45,7 @@ else:
 
 
 class Lost(Exception):
-  """A process does not answer, or its answer is not a message."""
+  """A process that does not answer, or answers with no message."""
 
 
 class Child:
@@ -129,16 +129,16 @@ class Child:
 
 
 class Watch:
-  """Waits for messages of the host and of one child at a time.
+  """Waits for messages from the host and from one child at a time.
 
   Args:
-    host: socket to the host, which keeps the time and may order to kill the
-      child that runs program `serial`.
+    host: socket to the host, which keeps the time and may order the worker to
+      kill the child that runs program `serial`.
     limit: longest message of a child, in bytes.
 
   Attributes:
     serial: number of the running program.
-    killed: whether the host has ordered to kill it.
+    killed: whether the host has ordered its end.
   """
 
   def __init__(self, host: socket.socket, limit: int):
@@ -160,7 +160,7 @@ class Watch:
     poller.register(child.channel, select.POLLIN)
     if child.pidfd >= 0:
       poller.register(child.pidfd, select.POLLIN)
-    # Without PR_SET_PDEATHSIG, this hang-up is the only sign of the host's end.
+    # Without PR_SET_PDEATHSIG, only this hang-up tells that the host has ended.
     poller.register(self._host, select.POLLIN | getattr(select, "POLLRDHUP", 0))
     while (message := child.take()) is None:
       ready = dict(
@@ -209,9 +209,10 @@ class Born(BaseException):
   calls `live`.
 
   Args:
-    action: what the child does.
+    action: called in the child with its channel.
     channel: descriptor of its channel.
-    forgets: whether it must find nothing of the programs that the worker knows.
+    forgets: whether the child must find nothing of the programs that the worker
+      knows.
   """
 
   def __init__(
@@ -225,10 +226,10 @@ class Born(BaseException):
     self.forgets = forgets
 
   def live(self) -> NoReturn:
-    """Does what the child is for, and exits."""
+    """Runs the action of the child, and exits."""
     try:
       self.__traceback__ = None
-      # Held until the end: what has closed its channel counts as ended.
+      # Held until the end: a child that closes its channel counts as ended.
       channel = settle(self._channel, open_null())
       self._action(channel)
     except MemoryError:
@@ -265,13 +266,13 @@ def fork(
 def open_null() -> int:
   """Returns a new descriptor of the null device.
 
-  Its flags belong to all copies of a descriptor, hence one for each process.
+  The copies of a descriptor share its flags, so each process opens its own.
   """
   return os.open(os.devnull, os.O_RDWR)
 
 
 def settle(channel: int, null: int) -> socket.socket:
-  """In a child, sets its descriptors and closes those that it inherited.
+  """Sets the descriptors of this child and closes those that it inherited.
 
   The descriptor of landlock's rules stays open until they are applied.
 
@@ -300,8 +301,8 @@ def fork_sibling() -> int:
   """Forks a child of this process's parent; returns as `os.fork` does.
 
   Unlike `os.fork`, it runs no `os.register_at_fork` hooks of the program: the
-  result must be as if the program had gone on in one process. Safe only with a
-  single thread.
+  result has to be as if the program had continued in one process. It is safe
+  only in a process of one thread.
   """
   pid = _syscall(_CLONE, _CLONE_PARENT | signal.SIGCHLD, 0, 0, 0, 0)
   if pid < 0:
@@ -321,11 +322,11 @@ def pid_of(
 
   Args:
     channel: the worker's end of the child's channel.
-    seconds: that it may take.
-    known: pids of the children that there are; none of them is new.
+    seconds: most time to wait.
+    known: pids of the children that are known; none of them is new.
 
   Raises:
-    Lost: if none greets, or what greets is not a new child of this process.
+    Lost: if no process greets, or one that is not a new child of this process.
   """
   channel.settimeout(seconds)
   try:
@@ -374,8 +375,8 @@ def end_orphans(spared: Collection[int]) -> None:
     left = [pid for pid in children_of(worker) if pid not in spared]
     if not left:
       return
-    # All that is below them, too, is stopped before one is killed: where the
-    # number of processes is limited, a bomb would refill each place.
+    # They and all their descendants are stopped before one is killed: where the
+    # number of processes is limited, a fork bomb would refill each place.
     stopped: set[int] = set()
     while new := _below(left) - stopped:
       for pid in new:

@@ -1,16 +1,16 @@
 """Runs programs written by a model, many at once, each in its own process.
 
-The sandbox contains state that leaks between programs, endless loops, memory
-use, floods of output, interpreter crashes, orphaned processes, and the usual
-ways to the network, to files and to other processes. The audit hook alone is
-not a boundary against hostile code; `Sandbox.isolation` says which layer
-enforces what on this machine.
+The sandbox keeps programs apart and contains endless loops, memory use, floods
+of output, interpreter crashes, orphaned processes, and the usual ways to the
+network, to files and to other processes. The audit hook alone is not a boundary
+against hostile code; `Sandbox.isolation` says which layer enforces what on this
+machine.
 
 Each of `workers` slots is a thread that drives a worker process (`zygote.py`).
-A program is queued at the slot that ran its prefix, whose interpreter may still
-be alive there (`snapshots.py`); an idle slot steals from other queues. The host
-enforces the deadline of a step by SIGKILL: the worker kills the program, or, if
-the worker does not answer, the host kills the worker and a new one runs the
+A program is queued at the slot that ran its prefix, where the interpreter may
+still be alive (`snapshots.py`); an idle slot steals from other queues. The
+deadline of a step is enforced by SIGKILL: the worker kills the program; if the
+worker does not answer, the host kills the worker, and a new one runs the
 remaining programs.
 """
 
@@ -32,11 +32,11 @@ from rstar_jax.types import ExecResult
 
 _BATCH = 32  # Largest number of programs in one request.
 _RESTARTS = 15  # Retries of a failed start, over some twenty seconds.
-_TRIES = 3  # Workers that end while they run a program, until it is blamed.
+_TRIES = 3  # Workers that end while they run a program before it is blamed.
 _CACHE = 65536
 _CACHED_OUTPUT = 4096  # Characters of an output that is cached.
-# Time that a worker has to kill a program and report it, and to fork one while
-# the machine has no room for it.
+# Time that a worker has to kill a program and report it, and to fork while the
+# machine has no room for another process.
 _KILL_SECONDS, _FORK_SECONDS = 10.0, 60.0
 # -P -s -B are the parts of -I that leave PYTHONHASHSEED in force.
 _FLAGS = ("-P", "-s", "-B")
@@ -45,8 +45,8 @@ _ENV = {
   "OPENBLAS_NUM_THREADS": "1",
   "OMP_NUM_THREADS": "1",
 }
-# Programs that mention one of these run in a worker that has imported them: its
-# forks cost milliseconds more, an import in each fork would cost hundreds.
+# Programs that mention one of these run in a worker that has imported them. Its
+# forks take milliseconds longer; an import in each fork would take hundreds.
 _HEAVY = ("sympy", "numpy")
 
 
@@ -61,13 +61,13 @@ class Limits:
   """Resource limits of one program.
 
   Attributes:
-    wall_seconds: wall time of a step (of the whole program if it is pure
-      arithmetic or its steps do not compile alone); CPU time is limited just
-      above it.
+    wall_seconds: wall time of a step, or of the whole program if it is pure
+      arithmetic or its steps do not compile alone; CPU time is limited to about
+      a second more.
     memory_bytes: address space.
     output_bytes: longest output of a step.
-    live: largest number of interpreters that each worker keeps alive, one for
-      each prefix that it ran last; some megabytes each.
+    live: most interpreters that each worker keeps alive, for the prefixes that
+      it ran last; some megabytes each.
   """
 
   wall_seconds: float = 5.0
@@ -108,15 +108,15 @@ class Sandbox:
     workers: number of worker processes, at least 1.
     limits: resource limits of one program.
     cache: number of finished programs whose results are cached.
-    require: what a boundary must enforce, from `probe.REQUIRABLE`: "net",
-      "read", "write" and so on.
-    without: layers to leave out, from `confinement.LAYERS`.
+    require: what a boundary has to enforce, names of `probe.REQUIRABLE` such as
+      "net", "read" and "write".
+    without: layers to leave out, names of `confinement.LAYERS`.
 
   Attributes:
-    isolation: which layers enforce what ("net", "read", "write", "exec",
-      "fork", "kill" and so on), each tried at start-up, and "degraded", a list
-      of what no boundary enforces; see `probe.probe`. What is degraded is
-      logged as a warning, once in a process, unless `without` asks for it.
+    isolation: the layers that enforce "net", "read", "write", "exec", "fork",
+      "kill" and so on, each tried at start-up; and "degraded", a list of what
+      no boundary enforces; see `probe.probe`. The list is logged as a warning,
+      once in a process, unless `without` asks for it.
 
   Raises:
     RuntimeError: if a worker process cannot be started, or something required
@@ -140,7 +140,7 @@ class Sandbox:
     self._workers = workers
     self._cache_size = cache
     self._cache: collections.OrderedDict = collections.OrderedDict()
-    # One queue a slot; the last one holds programs whose prefix no slot ran.
+    # A queue for each slot; the last holds programs whose prefix no slot ran.
     self._queues: list[collections.deque[_Job]] = [
       collections.deque() for _ in range(workers + 1)
     ]
@@ -151,7 +151,7 @@ class Sandbox:
     self._waiting = threading.Condition(self._lock)
     self._live: dict[int, process.Process] = {}
     self._closed = False
-    # Later, when the interpreter is finalised, threads cannot be joined.
+    # When the interpreter is finalised, threads can no longer be joined.
     atexit.register(self._close_at_exit, os.getpid())
     boot = _Call(workers)
     # A worker dies with the thread that started it, hence these threads.
@@ -343,7 +343,7 @@ class Sandbox:
     return worker
 
   def _restart(self, slot: int, heavy: bool) -> process.Process:
-    """Replaces a worker; retries while the machine has no room for it."""
+    """Starts a new worker; retries while the machine has no room for it."""
     for attempt in range(_RESTARTS):
       try:
         return self._start(slot, heavy)
@@ -364,14 +364,14 @@ class Sandbox:
       if heavy not in workers:
         workers[heavy] = self._restart(slot, heavy)
       worker = workers[heavy]
-      # After a death, one at a time in a new worker: a program that ran may
-      # have nothing to do with it.
+      # After the end of a worker, one program at a time in a new worker: the
+      # program that ran may not be the cause.
       end = done + 1 if tries else len(jobs)
       try:
         worker.send(["run", done, [job[2] for job in jobs[done:end]]])
         while done < end:
           answer = self._answer(worker, done)
-          # `close` kills the program first, and its worker may still report.
+          # `close` kills programs first, whose workers may still report that.
           if self._closed:
             raise RuntimeError("the sandbox is closed")
           _finish(jobs[done], answer)
@@ -393,7 +393,7 @@ class Sandbox:
       process.Gone: if the worker ended.
       TimeoutError: if the worker does not answer.
     """
-    # Only while a step runs is the time the program's.
+    # Time counts as the program's only while a step runs.
     seconds = {"step": self._limits.wall_seconds, "fork": _FORK_SECONDS}
     answer: object = "fork"
     try:
@@ -425,5 +425,5 @@ def _finish(job: _Job, result: ExecResult) -> None:
 
 
 def _is_heavy(steps: tuple[str, ...]) -> bool:
-  """Chooses the worker, for speed only: the result is the same."""
+  """Returns whether to use the worker with heavy modules, for speed only."""
   return any(name in step for step in steps for name in _HEAVY)

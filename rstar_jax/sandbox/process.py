@@ -2,7 +2,7 @@
 
 The worker runs the `main` of one module and gets a socket. It ends when the
 host kills it (SIGKILL to it and all its descendants), when the host closes the
-socket, and when the *thread* that started it ends (Linux): that thread must
+socket, and on Linux when the *thread* that started it ends: that thread has to
 live as long as the worker.
 """
 
@@ -22,9 +22,9 @@ from rstar_jax.sandbox import wire
 
 BOOT_SECONDS = 120.0
 _PACKAGE = pathlib.Path(__file__).parents[1]
-# Hashes of None and of types are addresses, which the kernel draws anew for
-# each process unless it is asked not to: then sets print in another order. It
-# holds from the next exec on, which happens once. Some containers refuse it.
+# Hashes of None and of types are addresses. The kernel draws these anew for
+# each process, so that sets print in another order, unless it is asked not to.
+# That holds from the next exec on, hence one exec. Some containers refuse it.
 _SAME_ADDRESSES = """
 import ctypes, os, sys
 if sys.argv[-1] != "again":
@@ -35,8 +35,8 @@ if sys.argv[-1] != "again":
   except (OSError, AttributeError):
     pass
 """
-# A worker imports modules of the package from its folder, wherever that is, and
-# nothing else from the folder that contains the package.
+# A worker imports modules of this package from the package's folder, and
+# nothing else from the folder that contains it.
 _BOOT = f"""{_SAME_ADDRESSES}
 import importlib, json, sys, types
 path = json.loads(sys.argv[2])["path"]
@@ -56,8 +56,8 @@ class Gone(Exception):
 def path_of(packages: Iterable[str]) -> list[str]:
   """Returns the entries of `sys.path` that hold packages, each once.
 
-  A worker ignores PYTHONPATH and the user's own packages, where `pip install
-  --target` and `--user` put them.
+  A worker ignores PYTHONPATH and the user's site-packages, where `pip install
+  --target` and `--user` put packages.
 
   Args:
     packages: importable names; those that are not installed are left out.
@@ -137,8 +137,8 @@ class Process:
     """Returns the next message; raises TimeoutError, or Gone if it ended."""
     deadline = time.monotonic() + seconds
     while (message := self._inbox.take()) is None:
-      # What has arrived is read even past the deadline: a delay of this thread
-      # must not count as a delay of the worker.
+      # Bytes that have arrived are read even past the deadline: a delay of this
+      # thread must not count as a delay of the worker.
       self._socket.settimeout(max(1e-4, deadline - time.monotonic()))
       try:
         piece = self._socket.recv(1 << 16)

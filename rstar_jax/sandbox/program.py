@@ -1,10 +1,10 @@
 """Compiles and executes the steps of one program, inside its own process.
 
 Steps that each compile alone are executed one after another in one `__main__`
-namespace, which equals running their concatenation; only the last step's output
-is kept. If a step does not compile alone (an `else:`, an open bracket), the
-concatenation is compiled instead, and `compile_steps` says which steps' output
-to remove from the front.
+namespace, which has the effect of their concatenation; only the last step's
+output is kept. If a step does not compile alone (an `else:`, an open bracket),
+the concatenation is compiled instead, and `compile_steps` returns the steps
+whose output has to be removed from the front.
 
 Runs inside a worker: standard library only.
 """
@@ -19,10 +19,10 @@ from typing import NamedTuple
 FUTURE = 0x1FF0000  # CO_FUTURE_* of compiled code.
 # File names that code is compiled with: of one step, of the concatenation.
 STEP, WHOLE = "<step>", "<steps>"
-# Exit status of a program that catches `OutputLimit` and keeps printing, and
-# the number of writes past the limit after which it is ended.
+# Exit status of a program that catches `OutputLimit` and goes on printing, and
+# the number of writes past the limit that it may make.
 TOO_MUCH, _PATIENCE = 199, 1000
-# Exit status of a process without memory to report that it has none.
+# Exit status of a process that lacks the memory to report that it has none.
 NO_MEMORY = 198
 OVER = "more output than the limit"
 # Freed when a program runs out of memory, so that it can still be reported.

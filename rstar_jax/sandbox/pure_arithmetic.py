@@ -1,13 +1,13 @@
 """Recognises pure arithmetic: code that can share a process with other code.
 
-A fork costs about a millisecond, a line of arithmetic some microseconds, and
+A fork takes about a millisecond, a line of arithmetic some microseconds, and
 most programs that a small model writes are arithmetic. Code is *pure
-arithmetic* if its syntax tree holds only the nodes listed here: no import but
-that of Fraction, no attribute, no definition, and no call but those of Fraction
-and a few pure builtins by their own names. Such code reaches nothing but the
-names that it assigns itself, so that a fresh namespace isolates it. It may
-still loop, fail, or fill memory and output; the sandbox limits it as any other
-program.
+arithmetic* if its syntax tree has only the nodes listed here: no import except
+that of Fraction, no attribute, no definition, and no call except those of
+Fraction and of a few pure builtins by their own names. Such code reaches only
+the names that it assigns itself, so that a fresh namespace isolates it. It may
+still loop, fail, or fill memory and output; the sandbox limits it like any
+other program.
 
 Runs inside the sandbox's processes: standard library only.
 """
@@ -43,12 +43,10 @@ _ONLY_AST = 0x400  # ast.PyCF_ONLY_AST.
 
 
 def compiled(step: str, filename: str) -> bytes | None:
-  """Returns the marshalled code of a step of pure arithmetic.
-
-  None for any other step.
+  """Returns the marshalled code of a step of pure arithmetic, else None.
 
   Args:
-    step: source code. A step that may be costly to compile counts as another.
+    step: source code. A step that may be costly to compile is none.
     filename: file name to compile it with.
   """
   if len(step) > _LENGTH or _OTHER.search(step.replace(_IMPORT, "")):

@@ -7,11 +7,11 @@ limited: the least recently used one ends, and its steps are executed again when
 they are needed. Together, snapshots hold no more memory than one program may.
 No result depends on which snapshots are alive.
 
-A snapshot may be hostile. It is stopped (SIGSTOP) but for the moment in which
-it forks, so that one which reported its end too early neither computes nor
-grows; it is weighed while it is stopped; and whatever else it has forked is
-killed. A process that does not fork when told to is killed, and the program is
-executed as a whole.
+A snapshot may be hostile. It is stopped (SIGSTOP) except for the moment in
+which it forks, so that a process that reports its end too early neither
+computes nor grows. Its memory is measured while it is stopped, and whatever
+else it has forked is killed. A process that does not fork when told to is
+killed, and the program is executed as a whole.
 
 Some state does not survive a fork: timers, threads, open files (whose position
 would be shared), shared memory. A process with such state does not become a
@@ -42,8 +42,8 @@ _FORK_SECONDS = 5.0
 _FILES = 64
 # Attempts to fork, over half a minute, before the worker gives up.
 _PATIENCE = 50
-# A program cannot send a signal. If SIGKILL ended it (the kernel, short of
-# memory, sends it), the program runs again, so many times in all.
+# How often a program that SIGKILL ends is run. A program cannot send a signal;
+# the kernel sends this one when it is short of memory.
 _TRIES = 3
 # What a program's process may report; other statuses are the worker's and the
 # host's verdicts.
@@ -63,8 +63,8 @@ class Snapshots:
     watch: receives the messages of children.
     enter: called in a new child of the worker before its first step; confines
       the child and returns its interpreter. Refers to nothing of the worker.
-    tell: sends the host "step" when a step begins, whose time then runs, and
-      "fork" when it has ended and a fork begins.
+    tell: sends the host "step" when a step and its time begin, and "fork" when
+      a step has ended and a fork begins.
     limit: largest number of snapshots; taken as 0 on machines without
       `children.fork_sibling`.
     memory_bytes: memory limit of all snapshots together.
@@ -93,10 +93,10 @@ class Snapshots:
     self._live: collections.OrderedDict[tuple[str, ...], children.Child] = (
       collections.OrderedDict()
     )
-    # Keys of those that were told to stop and have not been weighed since.
+    # Keys of those that were told to stop and have not been measured since.
     self._stopping: list[tuple[str, ...]] = []
     self._own_bytes = children.memory_of(os.getpid())
-    # Has executed nothing; for the program that runs next.
+    # A process that has executed nothing, for the next program.
     self._spare: children.Child | None = None
 
   @property
@@ -253,10 +253,10 @@ class Snapshots:
     self._stopping.append(key)
 
   def settle(self) -> None:
-    """Waits until what was stopped stands still, and applies the limits.
+    """Waits until stopped processes stand still, and applies the limits.
 
-    Ends what is too large or has children of its own, and then what was used
-    least recently.
+    Ends snapshots that are too large or have children of their own, then those
+    that were used least recently.
     """
     while self._stopping:
       if (child := self._live.get(key := self._stopping.pop())) is None:
@@ -327,7 +327,7 @@ class Snapshots:
     except (OSError, children.Lost) as error:
       ours.close()
       self._live.pop(key).end()
-      # What it has forked would take the time of what runs next.
+      # Its own forks would take time from the program that runs next.
       children.end_orphans(self.pids)
       raise children.Lost from error
     self._live.move_to_end(key)
@@ -463,9 +463,10 @@ def _fork_here(channel: socket.socket, worker: int) -> socket.socket:
 
 
 def _null_state() -> list:
-  """Returns what 0, 1 and 2 are: a child gets the null device in their place.
+  """Returns the state of descriptors 0, 1 and 2; [] if one is closed.
 
-  A program may have closed them, put a pipe there, or set a flag.
+  A fork gets the null device in their place. A program may have closed them,
+  put a pipe there, or set a flag.
   """
   try:
     return [

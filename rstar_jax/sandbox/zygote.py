@@ -3,11 +3,12 @@
 `process.py` starts it in a fresh interpreter (never a fork of the process that
 holds jax), with an empty environment. It imports little, freezes the heap and
 then serves requests. A request is a list of programs; they run one after
-another, and each result is sent as soon as it is known. The host keeps the time
-and orders to kill a program that is late: it is told "step" when a step begins,
-and "fork" when the worker makes a process, which is not the program's time.
+another, and each report is sent as soon as it is known. The host keeps the time
+and orders the worker to kill a late program. It is told "step" when a step
+begins, and "fork" when the worker makes a process, which is not the program's
+time.
 
-A program runs in one of three ways, which depends on its text only:
+A program runs in one of three ways, which depends only on its text:
 
 - Consecutive programs of pure arithmetic (`pure_arithmetic.py`) share a fork.
 - A program whose steps each compile alone runs in a fork of a live interpreter
@@ -16,9 +17,10 @@ A program runs in one of three ways, which depends on its text only:
   longest proper prefix of steps that compiles runs in another fork, whose
   output is removed from the front of the program's output.
 
-Text is compiled in the program's own process, within its limits, but for short
-arithmetic. That process finds nothing of other programs: its stack is unwound
-(`children.Born`), and what the worker knows is dropped.
+Text is compiled in the program's own process, within its limits; only short
+arithmetic is compiled in the worker. The process finds nothing of other
+programs: its stack is unwound (`children.Born`), and what the worker knows is
+dropped.
 """
 
 import functools
@@ -42,8 +44,8 @@ from rstar_jax.sandbox import (
 )
 from rstar_jax.sandbox.isolation import confinement, probe
 
-# Modules that small programs import. Preloaded, they slow a fork hardly at all;
-# imported by a program, they would cost it milliseconds.
+# Modules that small programs import. Preloaded, they hardly slow a fork;
+# imported by a program, they take milliseconds.
 LIGHT = (
   "bisect cmath collections datetime decimal fractions functools heapq "
   "itertools math operator re statistics string"
@@ -57,20 +59,20 @@ HEAVY = """
   sympy.sets.handlers.functions sympy.sets.setexpr sympy.tensor.tensor
 """.split()
 _CODES = 512  # Steps of pure arithmetic whose code the worker caches.
-# What programs of a group may use in all before the next has a fork of its own;
-# CPU time is limited to at least a second more than a program has.
+# CPU time and memory that the programs of a group may use before the next one
+# gets its own fork. RLIMIT_CPU is at least a second more than a program's time.
 _GROUP_SECONDS, _GROWTH_KILOBYTES = 0.5, 16384
 
 
 class Zygote:
   """Forks and watches programs.
 
-  Its children are born with a copy of it, which `forget` empties.
+  Its children begin with a copy of it, which `forget` empties.
 
   Args:
     connection: socket to the host.
     enter: called in a new child with RLIMIT_CPU in seconds (0 if the worker
-      sets it); confines it and returns its interpreter.
+      sets it); confines the child and returns its interpreter.
     output_bytes: output limit of a step.
     cpu_seconds: RLIMIT_CPU of a step.
     live: largest number of interpreters kept alive.
@@ -128,7 +130,7 @@ class Zygote:
       self._programs = []
 
   def forget(self) -> None:
-    """In a child, drops all that is known of programs."""
+    """Drops all that this child knows of programs."""
     self.__dict__.clear()
 
   def _next(self) -> bool:
@@ -146,7 +148,7 @@ class Zygote:
     return self._snapshots.run_whole(steps) if report is None else report
 
   def _group(self, first: int) -> list[list[bytes]]:
-    """Returns the codes of the next programs, as far as they are arithmetic."""
+    """Returns the codes of the next programs that are all arithmetic."""
     group = []
     for steps in self._programs[first:]:
       codes = [self._compiled(step) for step in steps]
@@ -238,7 +240,7 @@ def _calculate(
 ) -> None:
   """Runs programs of pure arithmetic one after another in this process.
 
-  It ends early if they have used time or memory that a later one could miss.
+  It ends early if they have used time or memory that a later program may need.
   """
   interpreter, peak = enter(), _peak_kilobytes()
   for codes in group:
