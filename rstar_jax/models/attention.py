@@ -38,7 +38,7 @@ def causal_mask(positions: jax.Array, window: int = 0) -> jax.Array:
 
 
 def capped(x: jax.Array, cap: float) -> jax.Array:
-  """Returns float32 x, of which none is beyond the cap; 0 is no cap."""
+  """Returns float32 x, bounded smoothly by a cap; 0 is no cap."""
   return cap * jnp.tanh(x / cap) if cap else x
 
 
@@ -100,7 +100,7 @@ def attend(
 def _attend_in_parts(
   attend: Attend, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array
 ) -> jax.Array:
-  """Attends with parts of the queries, to the keys up to their end."""
+  """Attends with a part of the queries at a time, to the keys up to its end."""
   length = q.shape[1]
   step = -(-length // _PARTS)
   mixed = []
@@ -143,8 +143,8 @@ def _attend(
 def _scores(q: jax.Array, k: jax.Array) -> jax.Array:
   """Returns float32 [B, K, G, T, S] of q [B, K, G, T, H] and k [B, S, K, H].
 
-  In the gradients neither product has the scores' transposed: XLA on a CPU
-  would compute them once more, column by column.
+  No product of the gradients takes the transposed scores, which XLA on a CPU
+  would compute once more, column by column.
   """
   return _summed("bkgth,bskh->bkgts", q, k)
 

@@ -15,12 +15,11 @@ from rstar_jax.models.rotary import Angles
 class Block(nnx.Module):
   """Attention, then the MLP or experts, each with a residual.
 
-  What a layer does not have, of norms (see `ModelConfig.norms`) and of MLP and
-  experts, is None.
+  Norms (see `ModelConfig.norms`), MLP and experts that a layer lacks are None.
   """
 
   def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
-    """Makes a layer by `ModelConfig.layer`."""
+    """Makes a layer from a config of `ModelConfig.layer`."""
     self.config = config
 
     def norm(place: str) -> layers.RMSNorm | None:
@@ -39,7 +38,8 @@ class Block(nnx.Module):
     self.mlp = None if alone else layers.Mlp(config, rngs)
     self.experts = Experts(config, rngs) if mixture else None
     self.mlp_post_norm = norm("post")
-    # Where there are both, what comes out of each, and into the experts.
+    # With both: the norms of the MLP's output and of the experts' input and
+    # output.
     self.mlp_own_norm = norm("post") if beside else None
     self.experts_norm = norm("pre") if beside else None
     self.experts_post_norm = norm("post") if beside else None
@@ -59,7 +59,7 @@ class Block(nnx.Module):
       x: [..., D], the residual stream.
       angles: of positions.
       attend: see `attention.Attend`.
-      mesh: None is that of `jax.set_mesh`, if there is one.
+      mesh: None is the mesh of `jax.set_mesh`, if there is one.
 
     Returns:
       [..., D], and the router's float32 logits [..., E], None without experts.

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 # Tokens of a page of keys and values; `kernels/plan.h` has it too.
 PAGE = 16
-# Of the sigmoid in GPT-OSS's activation.
+# Factor within the sigmoid of GPT-OSS's activation.
 STEEPNESS = 1.702
 
 
@@ -38,17 +38,14 @@ class RopeScaling:
   short_factor: tuple[float, ...] = ()
   # longrope: divisors for longer sequences.
   long_factor: tuple[float, ...] = ()
-  # Any: a query at position p counts 1 + query_growth x ln(1 + floor(p /
-  # original_length)) times (Llama 4, Ministral 3); 0 leaves it as it is.
+  # Any kind: a query at position p is multiplied by 1 + query_growth x ln(1 +
+  # floor(p / original_length)) (Llama 4, Ministral 3); 0 leaves it as it is.
   query_growth: float = 0.0
 
 
 @dataclasses.dataclass(kw_only=True, frozen=True)
 class Mixture:
-  """Experts in the place of a layer's MLP, or beside it.
-
-  See `models/experts.py`.
-  """
+  """Experts in the place of a layer's MLP, or beside it; see `experts.py`."""
 
   # Experts of a layer.
   experts: int
@@ -56,25 +53,26 @@ class Mixture:
   chosen: int
   # Width of an expert (F).
   dim: int
-  # Whether a token's shares are of its experts alone, and sum to 1, or of all.
+  # Whether the softmax of a token's shares is over its own experts, so that
+  # they sum to 1, or over all experts.
   normalised: bool = True
   # Whether the router and the experts have biases.
   bias: bool = False
-  # GPT-OSS's activation, with gates and products clipped to this; 0 is that of
-  # the MLP, without a bound.
+  # GPT-OSS's activation, whose gates and products are clipped to this; 0 is the
+  # MLP's activation, without a bound.
   limit: float = 0.0
-  # Whether they are beside an MLP: both are normalised and added up, the router
-  # is given the normalised residual stream with a weight of its own, and the
-  # shares have a factor for each expert (Gemma 4).
+  # Whether the experts are beside an MLP (Gemma 4): the outputs of both are
+  # normalised and added, the router reads the normalised residual stream times
+  # a weight of its own, and each expert has a factor of its shares.
   beside: bool = False
 
 
 @dataclasses.dataclass(kw_only=True, unsafe_hash=True)
 class ModelConfig:
-  """A decoder: what all its layers have in common, and how they differ.
+  """A decoder: what its layers have in common, and how they differ.
 
-  It is hashable, since modules with a config are static in `jax.jit`. A layer
-  is made by the config of `layer`, which knows of no other layer.
+  It is hashable, since modules with a config are static in `jax.jit`. Each
+  layer is made by a config of its own, from `layer`.
   """
 
   # Selects tensor names and file formats; see `hf/families.py`. The computation
@@ -101,8 +99,8 @@ class ModelConfig:
   # Scaling of the frequencies, for longer contexts.
   rope: RopeScaling = RopeScaling()
   # Share of a head's width that is rotated, in [0, 1]; 0 is a layer without
-  # positions. What is rotated are the first numbers of a head, or the first of
-  # each half with the frequencies of a whole one ("proportional": Gemma 4).
+  # positions. The first numbers of a head are rotated, or the first of each
+  # half with the frequencies of a whole head ("proportional": Gemma 4).
   rotary_share: float = 1.0
   # Tokens that a token attends to, itself included; 0 is no limit.
   sliding_window: int = 0
@@ -118,8 +116,8 @@ class ModelConfig:
   # How RMSNorm multiplies by its weight: after the cast to `dtype` (Llama),
   # before it ("wide": OLMo), or before it by weight + 1 ("offset": Gemma).
   norm_form: Literal["cast", "wide", "offset"] = "cast"
-  # Where attention and the MLP are normalised: what goes in, what comes out
-  # (OLMo 2) or both (Gemma).
+  # Where attention and the MLP are normalised: their input, their output (OLMo
+  # 2) or both (Gemma).
   norms: Literal["pre", "post", "both"] = "pre"
   # Whether the q, k, v projections have a bias (Qwen2 does).
   qkv_bias: bool = True
@@ -127,18 +125,18 @@ class ModelConfig:
   o_bias: bool = False
   # Whether the three projections of the MLP have a bias.
   mlp_bias: bool = False
-  # Whether queries and keys are normalised: each head's (Qwen3), or those of
-  # all heads as one vector (OLMo 2).
+  # Whether queries and keys are normalised: each head (Qwen3), or all heads as
+  # one vector (OLMo 2).
   qk_norm: Literal["none", "head", "all"] = "none"
   # Whether each head's values are normalised, without a weight (Gemma 4).
   v_norm: bool = False
-  # Whether values are keys before their norm and rotation (Gemma 4).
+  # Whether the values are the keys before norm and rotation (Gemma 4).
   keys_as_values: bool = False
-  # What the MLP's gate goes through, by the name that `transformers` gives it.
+  # Activation of the MLP's gate, by the name that `transformers` gives it.
   activation: Literal["silu", "gelu_pytorch_tanh"] = "silu"
-  # Whether what a layer returns has a factor of its own (Gemma 4).
+  # Whether the output of a layer has a factor of its own (Gemma 4).
   layer_factor: bool = False
-  # Factor of what attention and the MLP add to the residual stream.
+  # Factor of the outputs of attention and of the MLP.
   residual_multiplier: float = 1.0
   # Factor of embeddings, rounded to `dtype`.
   embedding_multiplier: float = 1.0
@@ -148,8 +146,8 @@ class ModelConfig:
   logits_softcap: float = 0.0
   # Whether the LM head is the transposed embedding.
   tied_embeddings: bool = True
-  # What differs between layers: layer i has the fields of kinds[i % len(kinds)]
-  # in the place of those here. Empty: all layers are alike. See `in_turns`.
+  # What differs between layers: in layer i, the fields of kinds[i % len(kinds)]
+  # replace those here. Empty if all layers are alike. See `in_turns`.
   kinds: tuple[tuple[tuple[str, Any], ...], ...] = ()
   # Longest sequence, in tokens.
   max_length: int = 512
@@ -159,29 +157,29 @@ class ModelConfig:
   param_dtype: str = "float32"
   # What of a layer is computed again in the backward pass; see `TrainConfig`.
   remat: Literal["none", "elementwise", "mlp", "layer"] = "none"
-  # What computes attention in whole rows: "pallas" is a TPU's kernel, which
-  # "auto" takes there.
+  # What computes attention in whole rows: "pallas" is a kernel for TPUs, which
+  # "auto" takes on a TPU.
   attention: Literal["auto", "xla", "pallas"] = "auto"
-  # Whether whole rows are run by a loop over layers, whose code does not grow
-  # with them; None is on a TPU only.
+  # Whether whole rows go through a loop over layers, whose code does not grow
+  # with their number; None is on a TPU only.
   scan: bool | None = None
-  # XLA: queries whose scores are in memory at once; 0 is all of a sequence.
+  # Attention by XLA: queries whose scores are in memory at once; 0 is all.
   attention_block: int = 0
   # Weight of the experts' auxiliary loss in training; see `TrainConfig`.
   balance: float = 0.0
   # Rows that are computed at once, so that the bits of a row do not depend on
-  # how many there are; 0 is all.
+  # the number of rows; 0 is all.
   row_block: int = 0
   # Whether the CPU kernels multiply; see `models/kernels/cpu.py`.
   native: bool = False
 
   @property
   def period(self) -> int:
-    """Returns the number of layers after which their kinds begin again."""
+    """Returns the number of layers after which the kinds repeat."""
     return max(1, len(self.kinds))
 
   def layer(self, index: int) -> "ModelConfig":
-    """Returns a layer's config: of a model whose layers are all alike."""
+    """Returns the config of a layer, as of a model with only such layers."""
     if not self.kinds:
       return self
     fields = dict(self.kinds[index % self.period])
@@ -192,7 +190,7 @@ class ModelConfig:
     return [self.layer(index) for index in range(self.period)]
 
   def experts(self) -> Mixture | None:
-    """Returns the experts of layers that have some; they are all alike."""
+    """Returns the experts of the layers that have some, which are all alike."""
     return next((x.mixture for x in self.layers() if x.mixture), None)
 
   def windows(self) -> list[int]:
@@ -201,14 +199,14 @@ class ModelConfig:
 
 
 def in_turns(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-  """Returns the fields of a model's config that say what its layers are.
+  """Returns the fields of a model's config that describe its layers.
 
   Args:
-    layers: for each layer values of the same fields, such as sliding_window.
+    layers: for each layer the values of the same fields, e.g. sliding_window.
 
   Returns:
-    The fields that all layers have in common; and "kinds", the others of as few
-    layers as say those of all. Equal layers have one form.
+    The fields that are equal in all layers; and "kinds", the other fields in
+    the layers of the shortest period.
   """
   first = layers[0]
   alike = {

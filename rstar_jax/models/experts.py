@@ -72,8 +72,7 @@ class Experts(nnx.Module):
 
     Args:
       x: [..., D].
-      logits: float32 [..., E], of `logits`; of what it is given, which need
-        not be x.
+      logits: float32 [..., E] from `logits`, whose argument may differ from x.
       mesh: as in `Block`.
 
     Returns:
@@ -149,12 +148,12 @@ class Load(NamedTuple):
   """Sums over the routed tokens that count; those of layers add up.
 
   Attributes:
-    tokens: float32 [E], how many have an expert among theirs.
-    shares: float32 [E], the sum of its shares in the softmax of all logits.
+    tokens: float32 [E], tokens of each expert.
+    shares: float32 [E], sums of each expert's shares in the softmax over all.
     peak: tokens of a layer's busiest expert, as a multiple of the mean.
-    entropy: of the shares of a layer's experts in its tokens: 1 where all have
-      as many, 0 where one has all.
-    layers: how many have experts.
+    entropy: of the distribution of a layer's tokens over its experts, from 0
+      (one expert has all) to 1 (all have equally many).
+    layers: number of layers with experts.
   """
 
   tokens: jax.Array
@@ -165,7 +164,7 @@ class Load(NamedTuple):
 
 
 def no_load(config: ModelConfig) -> Load | None:
-  """Returns the load of no layer; None if a model's layers have no experts."""
+  """Returns the load of no layer; None if the model has no experts."""
   mixture = config.experts()
   if mixture is None:
     return None
@@ -268,7 +267,7 @@ def _mix(
 
 
 def _bounded(gate: jax.Array, up: jax.Array, limit: float) -> jax.Array:
-  """Returns GPT-OSS's products of gates and what they let through."""
+  """Returns GPT-OSS's gated activation, of clipped gates and products."""
   gate, up = jnp.minimum(gate, limit), jnp.clip(up, -limit, limit)
   return (up + 1) * gate * jax.nn.sigmoid(STEEPNESS * gate)
 
@@ -277,13 +276,14 @@ def _bounded(gate: jax.Array, up: jax.Array, limit: float) -> jax.Array:
 def _rearranged(
   x: jax.Array, there: jax.Array, back: jax.Array, copies: int
 ) -> jax.Array:
-  """Returns rows of x, each of which is there several times, in an order.
+  """Returns copies of the rows of x in another order.
 
   Args:
     x: [R, O].
-    there: int32 [R * copies], an order of all copies, those of a row together.
+    there: int32 [R * copies], a permutation of all copies, where those of a row
+      are numbered together.
     back: its inverse, by which gradients are gathered and not scattered.
-    copies: of each row.
+    copies: number of copies of each row.
 
   Returns:
     [R * copies, O]: row i is x[there[i] // copies].

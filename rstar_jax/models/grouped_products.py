@@ -63,7 +63,7 @@ grouped.defvjp(_grouped_forward, _grouped_backward)
 
 
 def _of_groups(out: jax.Array, sizes: jax.Array) -> jax.Array:
-  """Makes rows of no group 0: kernels leave there what they found."""
+  """Sets rows of no group to 0, which kernels do not write."""
   return jnp.where(jnp.arange(len(out))[:, None] < jnp.sum(sizes), out, 0)
 
 
@@ -120,7 +120,7 @@ def _by_tiles(x: jax.Array, weights: jax.Array, sizes: jax.Array) -> jax.Array:
     group, start, _ = tile
     rows = jax.lax.dynamic_slice_in_dim(wide, start, _TILE)
     new = dot(rows, _matrix_of(weights, group), 1, 0).astype(x.dtype)
-    # Rows of the next groups, which are written after this one's.
+    # Rows of later groups are overwritten with theirs.
     return jax.lax.dynamic_update_slice_in_dim(out, new, start, 0)
 
   out = jnp.zeros((len(wide), weights.shape[2]), x.dtype)

@@ -1,4 +1,4 @@
-"""Memory of a CPU backend: what a call frees is kept for the next one."""
+"""Keeps the memory that a call on a CPU frees for the next call."""
 
 import ctypes
 import platform

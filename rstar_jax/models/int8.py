@@ -1,9 +1,9 @@
-"""Weights in 8 bits for a search: a scale for each output, float products.
+"""Weights in 8 bits for a search: a scale for each output, products in float.
 
-A decode step reads every matrix once, and with few rows takes as long as that.
-Int8 halves the bytes of bfloat16. Products stay as they are: bfloat16 and
-float32 hold the integers of a weight exactly, and a scale is of a whole output,
-so that it multiplies the float32 sums.
+A decode step reads every matrix once, and with few rows that takes most of its
+time. Int8 halves the bytes of bfloat16. Products stay as they are: bfloat16 and
+float32 hold the integers of a weight exactly, and a scale belongs to a whole
+output, so that it multiplies the float32 sums.
 """
 
 import dataclasses
@@ -68,9 +68,9 @@ def _quantize(weight: jax.Array, outputs: int) -> Int8:
 
 
 def quantized(params: Any) -> Any:
-  """Returns parameters whose matrices are `Int8`, if a step reads them whole.
+  """Returns parameters with `Int8` in the place of matrices that steps read.
 
-  Those are the matrices of the layers and of the LM head. An embedding that is
+  These are the matrices of the layers and of the LM head. An embedding that is
   no head stays, since few of its rows are read; so do norms, biases and scalar
   heads.
 

@@ -69,7 +69,7 @@ class RMSNorm(nnx.Module):
 
 
 def unit(x: jax.Array, axes: int, eps: float, block: int) -> jax.Array:
-  """Returns float32 x, of which the last `axes` have unit root mean square."""
+  """Returns float32 x with unit root mean square over the last `axes`."""
   wide = x.astype(jnp.float32)
 
   def square(x: jax.Array) -> jax.Array:
@@ -84,7 +84,7 @@ def scaled(x: jax.Array, factor: float) -> jax.Array:
 
 
 class Attention(nnx.Module):
-  """Projections, biases and norms around the caller's attention function."""
+  """Projections, biases and norms around the caller's attention."""
 
   def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
     d, h = config.embed_dim, config.head_dim
@@ -143,7 +143,7 @@ class Attention(nnx.Module):
     if self.config.rotary_share:
       q, k = rotate(q, angles), rotate(k, angles)
     if scale := self.config.attention_scale:
-      # What attends divides by sqrt(H).
+      # The attention function divides by sqrt(H).
       q = scaled(q, scale * math.sqrt(self.config.head_dim))
     sinks = (self.sinks.get_value(),) if self.config.sinks else ()
     mixed = attend(*checkpoint_name((q, k, v), QKV), *sinks)

@@ -10,8 +10,8 @@ def move(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
   """Calls a function that moves elements of arrays without arithmetic.
 
   XLA on a CPU converts whole operands of 16-bit gathers and scatters to
-  float32. There the elements are moved as integers, and the barrier keeps the
-  compiler from making an array of these, once for all turns of a loop.
+  float32. There elements are moved as integers, and a barrier keeps the
+  compiler from converting a whole array once for all turns of a loop.
 
   Args:
     function: returns an array of the first array's dtype.

@@ -1,4 +1,4 @@
-"""Attention over pages: which implementation, on which devices."""
+"""Attention over pages: the choice of an implementation, on all devices."""
 
 import dataclasses
 from collections.abc import Callable
@@ -19,8 +19,8 @@ from rstar_jax.models.paths import Layer, Paths
 from rstar_jax.models.sharding import RULES, row_shards
 
 Kind = Literal["xla", "cpp", "pallas", "ragged"]
-# Numbers of a register of a TPU. Were a head of keys or values not a multiple,
-# XLA would copy all pages into such a form for the kernels.
+# Numbers of a register of a TPU. A head of keys or values is padded to a
+# multiple; else XLA would copy all pages to such a form for the kernels.
 LANES = 128
 
 
@@ -28,9 +28,9 @@ LANES = 128
 class PagedAttention:
   """Attention over pages; static in compiled programs.
 
-  On a mesh each data shard has pages of its own and slots that use no others;
-  heads are cut as the weights' are. Indices of pages and of rows count within a
-  data shard.
+  On a mesh each data shard has its own pages and slots that use only these;
+  heads are cut as the heads of weights are. Indices of pages and of rows count
+  within a data shard.
 
   Attributes:
     kind: "xla" runs anywhere, "cpp" on one CPU, "pallas" on TPUs; "ragged" is
@@ -61,7 +61,7 @@ class PagedAttention:
     return jax.jit(make, out_shardings=place)()
 
   def plan(self, pages: jax.Array, paths: Paths) -> Paths:
-    """Plans `attend`, once for all layers that have the paths' window.
+    """Plans `attend`, once for all layers with the window of the paths.
 
     Args:
       pages: for their shape.
@@ -81,9 +81,11 @@ class PagedAttention:
     return dataclasses.replace(paths, places=places, reads=reads)
 
   def reads(self, pages: jax.Array, paths: Paths) -> Any:
-    """Returns reads for plans of several steps, of positions [K, T].
+    """Returns reads that the plans of several steps share, None without any.
 
-    They are for layers without a window; None is a kind that keeps none.
+    Args:
+      pages: for their shape.
+      paths: with positions [K, T] of K steps, for layers without a window.
     """
     if self.kind != "pallas":
       return None
@@ -135,7 +137,7 @@ class PagedAttention:
     return self._cut(run, (cut, by_row, by_row), cut)(pages, sources, targets)
 
   def cuts(self, config: ModelConfig) -> int:
-    """Returns the devices among which the heads of a page are cut."""
+    """Returns the number of devices that share the heads of a page."""
     heads = self._heads(config.num_kv_heads)
     return 1 if heads is None else self.mesh.shape[heads]
 

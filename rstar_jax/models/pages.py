@@ -1,8 +1,8 @@
-"""Keys and values in pages, and attention to them.
+"""Keys and values in pages, and attention over them by XLA.
 
 A path's token at position p is in the page `table[p // PAGE]` at offset p %
-PAGE. Paths share pages; a page is in any number of tables. All layers' pages
-are one array, so that a layer is an offset in it and nothing is sliced:
+PAGE. Paths share pages; a page is in any number of tables. The pages of all
+layers are one array, so that a layer is an offset in it and nothing is sliced:
 page i of layer l is l * pages + i. Letters: T token slots, R rows of tables, P
 pages of a table, L layers, N query heads, K key/value heads, G = N / K, H head.
 """
@@ -22,7 +22,7 @@ _BLOCK = 8
 def empty(config: ModelConfig, count: int, lanes: int = 1) -> jax.Array:
   """Returns empty pages [count, PAGE, 2 K, H].
 
-  Heads of keys and values take turns, as jax's ragged kernel wants them.
+  Heads of keys and of values alternate, as in jax's ragged kernel.
 
   Args:
     config: of the model.
@@ -42,8 +42,8 @@ def copy(
   Args:
     pages: [L * count, ...].
     sources: int32 [M], pages of a layer.
-    targets: int32 [M], all different, none of them a source; past the last page
-      where there is nothing to copy.
+    targets: int32 [M], all different, none of them a source; above the last
+      page where nothing is copied.
     layers: L.
   """
   count = pages.shape[0] // layers
@@ -67,8 +67,8 @@ def attend(
 ) -> tuple[jax.Array, jax.Array]:
   """Writes tokens to their pages and attends to their paths, by XLA.
 
-  A slot's result depends on its own path alone, to the bit: its blocks of pages
-  are added up from the first on, and blocks after its position change nothing.
+  A slot's result depends only on its own path, to the bit: blocks of pages are
+  added up from the first on, and blocks past its position change nothing.
 
   Args:
     q: [T, N, H].
@@ -108,7 +108,7 @@ def attend(
     scores = capped(scores, layer.softcap)
     scores = jnp.where(seen[:, None, None], scores, MASKED)
     high = jnp.maximum(peak, jnp.max(scores, axis=-1))
-    # Where nothing was seen yet, MASKED - MASKED must not count.
+    # Where no key is seen yet, MASKED - MASKED must not count.
     shares = jnp.where(
       seen[:, None, None], jnp.exp(scores - high[..., None]), 0
     )
@@ -157,7 +157,7 @@ def write(
   page, both, dim = pages.shape[1:]
   new = jnp.stack([k, v], axis=2).reshape(-1, both, k.shape[-1])
   new = jnp.pad(new, [(0, 0), (0, 0), (0, dim - k.shape[-1])])
-  # What goes nowhere has no two indices alike either.
+  # Indices of tokens without a place are different too.
   nowhere = len(pages) * page + jnp.arange(len(places))
   at = jnp.where(places < 0, nowhere, first * page + places)
 

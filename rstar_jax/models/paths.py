@@ -1,4 +1,4 @@
-"""What attention to pages is told: the slots of a step, and the layer.
+"""The arguments of attention over pages: the slots of a step, and the layer.
 
 Letters: T token slots, R rows of tables, P pages of a table, N query heads.
 """
@@ -22,8 +22,8 @@ class Paths:
     rows: int32 [T], the row of `tables` of each slot, not decreasing.
     positions: int32 [T], in their paths; -1 is an empty slot.
     window: tokens that a token attends to, itself included; 0 is no limit.
-    places: int32 [T], of `at`, where a kernel wants them planned.
-    reads: likewise, what a kernel reads.
+    places: int32 [T], the result of `at`, if the kernel plans it.
+    reads: what the kernel reads, if it plans that.
   """
 
   tables: jax.Array
@@ -63,7 +63,7 @@ class Slots:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Layer:
-  """A layer, as attention to its pages knows it.
+  """A layer, for attention over its pages.
 
   Attributes:
     index: int32 [], from 0.

@@ -56,7 +56,7 @@ def matrix(weight: jax.Array | Int8, size: int, dtype: str) -> jax.Array | Int8:
 
 
 def by_kernel(x: jax.Array, config: ModelConfig) -> bool:
-  """Says whether a CPU kernel multiplies rows [R, I]."""
+  """Returns whether a CPU kernel multiplies rows [R, I]."""
   return config.native and cpu.can_multiply(x)
 
 
@@ -69,7 +69,7 @@ def products(
   """Returns rows [R, I] times each of weights [O, I], as [R, O] in `dtype`."""
   if isinstance(weights[0], Int8):
     # Exact in x's dtype; a TPU converts tiles on their way to the product. Sums
-    # are rounded before they are scaled, since devices add them up as they are.
+    # are rounded before they are scaled, since devices add up unscaled sums.
     plain = [each.values.astype(x.dtype) for each in weights]
     return [
       (out.astype(jnp.float32) * each.scales).astype(dtype)
@@ -91,8 +91,8 @@ def in_blocks(
 ) -> Any:
   """Calls a function of rows for `size` rows at a time.
 
-  How XLA on a CPU adds up a row depends on the number of rows, and so do the
-  bits of products, norms and sums, unless that number is always the same.
+  On a CPU, the order in which XLA adds up a row depends on the number of rows,
+  and so do the bits of products, norms and sums, unless that number is fixed.
 
   Args:
     function: of arrays [R, ...]; returns arrays [R, ...], row by row.
@@ -126,7 +126,7 @@ def in_blocks(
     lambda x: jnp.zeros((count * size, *x.shape[1:]), x.dtype),
     jax.eval_shape(call, 0),
   )
-  # A loop over a single block that the compiler knows of would be none.
+  # The compiler would remove a loop that it knows to have a single turn.
   outs = jax.lax.fori_loop(0, jax.lax.optimization_barrier(count), put, outs)
   return jax.tree.map(lambda x: x[:rows], outs)
 
@@ -135,8 +135,8 @@ def in_blocks(
 def product(x: jax.Array, weights: jax.Array) -> jax.Array:
   """Returns rows [R, I] times weights [O, I], as float32 [R, O].
 
-  The order of the operands depends on the platform. In the gradients, that of
-  the result is rounded to the operands' dtype.
+  The order of the operands depends on the platform. The gradient of the result
+  is rounded to the operands' dtype.
   """
 
   def plain(x, weights):
@@ -165,7 +165,7 @@ def _product_backward(saved, grad):
 
   def turned(grad, x):
     # XLA on a CPU multiplies 16-bit operands as float32, at half the rate, if
-    # one is transposed; a loop's result counts as none.
+    # one is transposed; the result of a loop does not count as transposed.
     once = jax.lax.optimization_barrier(1)
     zeros = jnp.zeros(grad.shape[::-1], grad.dtype)
     grad = jax.lax.fori_loop(0, once, lambda *_: grad.T, zeros)

@@ -25,7 +25,7 @@ def rotary(
     positions: int32 [...].
     config: gives H, the base and the scaling of the frequencies.
     spans: int32, broadcastable to positions: length of the whole sequence of
-      each token. LongRoPE alone needs them: it has one set of frequencies up to
+      each token. Only LongRoPE needs them: it has one set of frequencies up to
       `original_length` and another above.
 
   Returns:
@@ -94,8 +94,8 @@ def grown(q: jax.Array, positions: jax.Array, rope: RopeScaling) -> jax.Array:
 
   Args:
     q: [..., N, H].
-    positions: int32 [...]; below 0 it is as at 0.
-    rope: of their layer.
+    positions: int32 [...]; those below 0 count as 0.
+    rope: the layer's.
   """
   if not rope.query_growth:
     return q

@@ -26,18 +26,18 @@ def step(
 ) -> tuple[jax.Array, Any]:
   """Computes the tokens of a step, and caches their keys and values.
 
-  Tokens of one path may be in one step: each attends to those before it.
+  A step may have several tokens of one path; each attends to those before it.
 
   Args:
     model: any, or the result of `stacked`.
     pages: [layers * count, ...].
-    slots: the tokens. Their paths may have reads of a plan of later positions,
-      so that not each step makes its own; see `PagedAttention.plan`.
+    slots: the tokens. Their paths may have the reads of a plan for later
+      positions, which several steps share; see `PagedAttention.plan`.
     layers: the number of layers.
-    attention: over the pages.
+    attention: the implementation of attention over the pages.
 
   Returns:
-    [T, D] after the final norm, of no meaning in empty slots; and the pages.
+    [T, D] after the final norm, undefined in empty slots; and the pages.
   """
   config, given = model.config, slots.paths
   angles = rotary.of_layers(
@@ -98,11 +98,12 @@ def step(
 def stacked(model: Transformer) -> Transformer:
   """Returns a model of one period, whose layers have the parameters of all.
 
-  Layer i has those of layers i, i + P, i + 2 P, ..., [L / P, ...] each, where P
-  is the period. What is left of L comes behind, as it is. A program scans over
-  periods: its code and the time to compile it do not grow with their number.
-  (XLA on a CPU copies each layer's part, so that there layers are better
-  unrolled.) A model with less than two periods is returned as it is.
+  Where P is the period, layer i has the parameters of layers i, i + P, i + 2 P
+  and so on, stacked [L / P, ...]. The layers after the last whole period follow
+  as they are. A program scans over periods, so that its code and the time to
+  compile it do not grow with their number. (XLA on a CPU copies the part of
+  each layer, so that layers are better unrolled there.) A model of fewer than
+  two periods is returned as it is.
   """
   config = model.config
   turns, rest = divmod(config.num_layers, config.period)
@@ -118,7 +119,7 @@ def stacked(model: Transformer) -> Transformer:
     else:
       one["layers", path[1] - (turns - 1) * config.period, *path[2:]] = array
   for path, arrays in parts.items():
-    # A weight may be of two arrays; see `int8.Int8`.
+    # A weight may have two arrays; see `int8.Int8`.
     one[path] = jax.tree.map(_stack, *arrays)
   config = dataclasses.replace(config, num_layers=config.period + rest)
   return from_arrays(config, model.head, one)
@@ -130,7 +131,7 @@ def _stack(*arrays: jax.Array) -> jax.Array:
     return jnp.stack(arrays)
   spec = jax.P(None, *place.spec)
   place = jax.sharding.NamedSharding(place.mesh, spec)
-  # One function, so that arrays of one shape are one program.
+  # One function, so that arrays of one shape share a program.
   return jax.jit(_stacked, out_shardings=place)(*arrays)
 
 

@@ -24,13 +24,12 @@ from rstar_jax.models.kernels import tree_attention
 from rstar_jax.models.moves import lookup
 
 Head = Literal["lm", "tanh", "logit", "odds", "odds_mlp"]
-# By what a raw value is divided before the tanh; tanh(x / 2) of log-odds x is
-# 2 p - 1.
+# Divisors of raw values before the tanh; tanh(x / 2) of log-odds x is 2 p - 1.
 SCALES: Mapping[str, float] = {"tanh": 1, "logit": 5, "odds": 2, "odds_mlp": 2}
 # The path of a parameter in its model: ("layers", 0, "attention", "q").
 Path = tuple[str | int, ...]
 
-# What each kind of recomputation keeps, beside what a layer is given.
+# What each kind of recomputation keeps, beside the inputs of a layer.
 _OUTSIDE = layers.QKV, tree_attention.KEPT, layers.MIXED
 _KEEP = jax.checkpoint_policies.save_only_these_names
 _KEPT = {
@@ -127,8 +126,8 @@ class Transformer(nnx.Module):
       counts: bool [...], the tokens that count in the load; None is all.
 
     Returns:
-      [..., D] after the final norm, in config.dtype; and the load of all
-      layers' experts, None where there are none.
+      [..., D] after the final norm, in config.dtype; and the load of the
+      experts of all layers, None if there are no experts.
     """
     config, period = self.config, self.config.period
     x, load = self.embed(tokens), experts.no_load(config)
@@ -180,7 +179,7 @@ class Transformer(nnx.Module):
 
     Returns:
       [B, T, D] after the final norm, in config.dtype; and the load of the
-      experts by what is no padding, None where there are none.
+      experts without padding, None if there are no experts.
     """
     if positions is None:
       positions = jnp.arange(tokens.shape[1])[None]
