@@ -1,8 +1,8 @@
 """A large model behind completions servers as the search's `Expand`.
 
 The paper makes round 1 with a model of 236B parameters (section 3.4). Here it
-is any model behind OpenAI's `POST /completions`; vLLM, SGLang, llama.cpp and
-transformers answer differently, and all are understood.
+is any model behind OpenAI's `POST /completions`. The different answers of vLLM,
+SGLang, llama.cpp and transformers are all understood.
 """
 
 import concurrent.futures
@@ -25,18 +25,18 @@ from rstar_jax.steps import grammar, prompts
 from rstar_jax.storage.journal import Journal
 from rstar_jax.types import Candidate, Finish, Prefix
 
-# Stands for an id that the server did not give.
+# In the place of an id that the server does not give.
 UNKNOWN_ID = -1
 
-# No token is longer than this on average, and no server counts more tokens than
-# so many times what was asked for.
+# Most characters of a token on average, and most tokens that a server may
+# count, as a multiple of what was asked for.
 _CHARACTERS, _TIMES = 256, 2
 # Tokens of a choice where the request does not say how many.
 _MANY = 1 << 16
-# A log-probability, and the id of a token, are smaller.
+# Bounds of log-probabilities and of token ids.
 _MOST_LOGPROB, _MOST_ID = 1e6, 1 << 31
 
-# What a journal has in the place of an answer: {"finish": one of these, "why"}.
+# Finishes of what a journal has in the place of an answer: {"finish", "why"}.
 _LOSSES = ("length", "lost")
 
 _CLOSING = re.compile("|".join(map(re.escape, grammar.FINISHES)))
@@ -45,11 +45,11 @@ _CLOSING = re.compile("|".join(map(re.escape, grammar.FINISHES)))
 class Remote:
   """Samples next steps from a server; threads may share it.
 
-  Each answer goes to the journal, under a hash of the request. A request in the
-  journal is not sent again: a run that was killed pays for nothing twice and
-  gets the same trees, though the server is not deterministic. An answer is read
-  before it is journalled; a request that gets none that can be read is set
-  aside, in the journal too.
+  Each answer goes into the journal, under a hash of the request. A request that
+  is in the journal is not sent again: a run that was killed pays for nothing
+  twice and gets the same trees, though the server is not deterministic. An
+  answer is read before it is journalled. A request without an answer that can
+  be read is set aside, which is journalled too.
 
   Attributes:
     generated_tokens: tokens from the server, without those from the journal.
@@ -129,7 +129,7 @@ class Remote:
       for each in concurrent.futures.as_completed(requests):
         each.result()
     finally:
-      # After a failure or Ctrl-C the other requests stop waiting.
+      # After a failure or Ctrl-C the other requests do not wait any longer.
       stop.set()
       for each in requests:
         each.cancel()

@@ -1,8 +1,8 @@
 """Models behind servers in the place of our engines: ids in, ids out.
 
-`ServedEngine` has the `submit` of `engine.Engine`, `ServedScores` that of
-`scoring.ScoringEngine`, so that whoever asks them asks these alike. Before a
-server gets work, what it computes is compared with the model.
+`ServedEngine` has the `submit` of `engine.Engine`, and `ServedScores` that of
+`scoring.ScoringEngine`, so that callers need not tell them apart. Before a
+server gets work, its results are compared with the model's.
 """
 
 import concurrent.futures
@@ -29,7 +29,7 @@ from rstar_jax.models.transformer import SCALES, Head
 
 # Samples without tokens, by the reason.
 _TOO_LONG, _LOST = (Generated((), (), why) for why in (BY_LENGTH, LOST))
-# A token that is not among the likeliest ones counts as so far off.
+# The difference that counts for a token that is not among the likeliest ones.
 _FAR = 10.0
 
 
@@ -52,7 +52,7 @@ class Expected:
 
 
 class _Served:
-  """A client of servers: threads that ask them, and counts.
+  """A client of servers, with threads and counts.
 
   Attributes:
     servers: the client.
@@ -76,17 +76,17 @@ class _Served:
   def _send(
     self, call: Callable[[threading.Event], Any]
   ) -> concurrent.futures.Future[Any]:
-    """Has a thread make a call, with what says that it is wanted no more."""
+    """Makes a call in a thread, with an event that cancelling sets."""
     stop = threading.Event()
     future = self._pool.submit(call, stop)
     future.add_done_callback(lambda done: done.cancelled() and stop.set())
     sent = futures.then(future, lambda found: found)
-    # A call that has begun cannot be cancelled, but need not wait.
+    # A call that has begun cannot be cancelled, but its waiting ends.
     sent.add_done_callback(lambda done: done.cancelled() and stop.set())
     return sent
 
   def _compare(self, url: Url, differences: Sequence[float], what: str) -> None:
-    """Raises ValueError if a server is off by too much."""
+    """Raises ValueError if the differences from the model are too large."""
     off, most = float(np.mean(differences)), self._config.tolerance
     if not off <= most:
       raise ValueError(
@@ -117,7 +117,7 @@ class ServedEngine(_Served):
     Args:
       config: the servers, `config.policy`.
       engine: sampling, and the longest prefix and step.
-      expected: what the model says; None is not compared.
+      expected: the model's own results; None compares nothing.
 
     Raises:
       ValueError: the environment lacks the API key.
@@ -140,9 +140,9 @@ class ServedEngine(_Served):
   ) -> concurrent.futures.Future[list[Generated]]:
     """Asks for C next steps of a prefix, a request each; see `Engine.submit`.
 
-    A step depends on its prefix, its seed and the weights alone as far as it
-    does on the servers. One that no server has an answer to is empty, and
-    `stopped` is `LOST`.
+    Whether a step depends only on its prefix, its seed and the weights is up to
+    the servers. A step that no server answers is empty, and its `stopped` is
+    `LOST`.
     """
     if len(prefix) == 0:
       raise ValueError("the prefix is empty: give at least one token")
@@ -248,12 +248,11 @@ class ServedScores(_Served):
 
     Args:
       config: the servers, `config.ppm` or `config.reward`.
-      head: what makes values of the raw ones that servers give; see
-        `Transformer`.
-      expected: what the model says; None, or one without values, is not
-        compared.
-      role: which of the servers.
-      reading: how a raw value is made of what they give.
+      head: turns the raw values of servers into values; see `Transformer`.
+      expected: the model's own results; None, or none of values, compares
+        nothing.
+      role: which of the config's servers.
+      reading: where an answer has a raw value.
 
     Raises:
       ValueError: the environment lacks the API key.
@@ -272,14 +271,14 @@ class ServedScores(_Served):
 
     Args:
       paths: n sequences of at least one id.
-      tree: what they belong to.
+      tree: the tree that they belong to.
 
     Returns:
       float32 [n] in [-1, 1].
 
     Raises:
-      ValueError: a path is empty. The future's: a path is too long for the
-        server, or it has no answer to the request that can be read.
+      ValueError: a path is empty. The future raises it if a path is too long
+        for the server, or the server has no answer that can be read.
     """
     if not all(map(len, paths)):
       raise ValueError("a path has no tokens: nothing to score")

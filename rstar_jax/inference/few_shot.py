@@ -1,8 +1,8 @@
-"""An untrained model as the search's `Expand`: the grammar by examples.
+"""An untrained model as the search's `Expand`: it sees the grammar in examples.
 
-`prompts.few_shot` shows the model the step grammar. The markers are
-plain text of several tokens to it, so the end of a step is found in the text
-and not by an id.
+`prompts.few_shot` shows the model the step grammar. For the model a marker is
+plain text of several tokens, so the end of a step is found in the text and not
+by an id.
 """
 
 import concurrent.futures
@@ -21,14 +21,14 @@ from rstar_jax.types import Candidate, Finish, Prefix
 def stop_words(
   tokenizer: Tokenizer, markers: Collection[str]
 ) -> list[tuple[int, ...]]:
-  """Returns the ids inside each marker, at which the engine stops early.
+  """Returns the ids within each marker, after which the engine stops.
 
   The first and the last character of a marker are left out, since a token may
-  join them with the text beside them. The engine thus stops where a marker is
+  join them with the text beside them. So the engine stops where a marker is
   likely, and `FewShot` checks the text.
   """
   words = [tuple(tokenizer.encode(marker)[1:-1]) for marker in markers]
-  # A single id may be a word of its own.
+  # A single id may also be a word of the text.
   return [word for word in words if len(word) > 1]
 
 
@@ -80,8 +80,7 @@ class FewShot(futures.OfRows):
   ) -> concurrent.futures.Future[list[Candidate]]:
     """Asks for C next steps of a prefix; see `Policy.submit`.
 
-    The `logprob` of a candidate that was cut is nan: the engine knows the sum
-    over all its tokens alone.
+    The `logprob` of a candidate that is cut is that of the tokens it keeps.
     """
     text = self._prompt(question) + "".join(prefix)
     ids = [*self._tokenizer.bos_ids, *self._tokenizer.encode(text)]

@@ -1,4 +1,4 @@
-"""Results that are not there yet."""
+"""Combines futures: of changed results, of several, of rows."""
 
 import concurrent.futures
 import contextlib
@@ -10,11 +10,11 @@ Future = concurrent.futures.Future
 
 
 def then(future: Future[Any], change: Callable[[Any], Any]) -> Future[Any]:
-  """Returns a future of a changed result; cancelling it cancels the first."""
+  """Returns a future of a changed result; its cancelling cancels the first."""
   changed: Future[Any] = Future()
 
   def move(done: Future[Any]) -> None:
-    # The one who asked may have gone.
+    # The new future may have been cancelled.
     with contextlib.suppress(concurrent.futures.InvalidStateError):
       try:
         changed.set_result(change(done.result()))
@@ -35,7 +35,8 @@ def then(future: Future[Any], change: Callable[[Any], Any]) -> Future[Any]:
 def together(waiting: Sequence[Future[Any]]) -> Future[list]:
   """Returns a future of all results, in order.
 
-  The first error is its own, and cancels the others; so does cancelling it.
+  The first error becomes its own and cancels the others; if it is cancelled,
+  all are.
   """
   joined: Future[list] = Future()
   missing, lock = len(waiting), threading.Lock()
@@ -45,7 +46,7 @@ def together(waiting: Sequence[Future[Any]]) -> Future[list]:
     with lock:
       missing -= 1
       last = not missing
-    # The one who asked may have gone, or an error come first.
+    # It may have been cancelled, or have an error already.
     with contextlib.suppress(concurrent.futures.InvalidStateError):
       if done.cancelled():
         joined.cancel()
@@ -84,8 +85,8 @@ def all_of(submit: Callable[..., Future[Any]], *rows: Sequence[Any]) -> list:
 class OfRows:
   """A call with rows of arguments, each submitted alone.
 
-  A class that has `submit`, which takes a row, gets the form of `types.Expand`
-  or `types.Score` from it.
+  It gives a class with `submit`, which takes a row, the form of `types.Expand`
+  or `types.Score`.
   """
 
   submit: Callable[..., Future[Any]]

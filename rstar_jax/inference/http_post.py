@@ -1,10 +1,10 @@
-"""JSON posted to a URL, and what may come back.
+"""Posts JSON to a URL, and reads the answer or the reason for none.
 
-What a server sends is bounded in size and time, however its bytes drip, and
-read by the caller before it counts as an answer. The standard library does it,
-a connection a request: a client library would be used for its connections
-alone, since half of what is asked is no call of OpenAI's, and retries go to
-another server (`server_pool.py`).
+An answer is bounded in size and time, even if its bytes come one by one, and is
+read by the caller before it counts. The standard library does this, with a
+connection for each request: a client library would add only its connections,
+since half of the requests are none of OpenAI's API, and retries go to another
+server (`server_pool.py`).
 """
 
 import http.client
@@ -22,19 +22,19 @@ from rstar_jax.config.schema import ClientConfig
 
 _Read = TypeVar("_Read")
 
-# Statuses of a server that cannot take more now: too many requests, and what a
-# proxy says of a server behind it.
+# Statuses of a server that takes no more now: too many requests, and those of a
+# proxy whose server does not answer.
 _BUSY = (429, 502, 503, 504)
 # Other statuses to try again: request timeout, too early.
 _LATER = (408, 425)
-# Statuses that are about one request: bad, too large, not processable.
+# Statuses that concern one request: bad, too large, not processable.
 _OF_REQUEST = (400, 413, 422)
 _TOO_LONG = re.compile(
   r"context[ _](length|size|window)|max_model_len", re.IGNORECASE
 )
 # Finish reasons of a server that shuts down before a sample is complete.
 _BROKEN_OFF = ("abort", "error")
-# Bytes of an error's body that are read, and of one look at any body.
+# Bytes that are read of an error's body, and at once of any body.
 _PIECE = 1 << 16
 
 
@@ -50,10 +50,10 @@ class Later(Exception):
   """No answer this time.
 
   Attributes:
-    server: "gone" if nothing answers there, "busy" if it takes no more now;
-      "well" if it may answer another request.
-    seconds: what `Retry-After` says, or None.
-    answered: whether it did answer, but not well.
+    server: "gone" if the server does not answer, "busy" if it takes no more
+      now, "well" if it may answer another request.
+    seconds: the wait that `Retry-After` gives, or None.
+    answered: whether the server answered, though not well.
   """
 
   def __init__(
@@ -69,7 +69,7 @@ class Later(Exception):
 
 
 class _Response(http.client.HTTPResponse):
-  """A response that is bounded; its time is the timeout of the socket."""
+  """A bounded response; its time limit is the timeout of the socket."""
 
   def __init__(self, sock: Any, *args: Any, **options: Any):
     super().__init__(sock, *args, **options)
@@ -98,7 +98,7 @@ class _HttpsHandler(urllib.request.HTTPSHandler):
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-  """Makes an error of a redirect: followed, a request would lose its body."""
+  """Makes a redirect an error: a request that follows it loses its body."""
 
   def redirect_request(self, *_: Any) -> None:
     return None
@@ -148,8 +148,8 @@ class Url:
 
     Args:
       body: JSON.
-      read: makes of a JSON document what the caller wants; raises `outside.Bad`
-        if it is not what was asked for.
+      read: reads the caller's result from a JSON document; raises `outside.Bad`
+        if the document is no answer to the request.
       proven: whether the server is known to answer such requests.
       empty: whether an empty body is an answer, None.
 
@@ -232,7 +232,7 @@ class Url:
 def _body(response: Any, most: int | None = None) -> bytes:
   """Returns a body, or about its first `most` bytes.
 
-  It is read in pieces: a length that the server states costs no memory.
+  It is read in pieces, so that a length that a server claims takes no memory.
   """
   found = bytearray()
   while piece := response.read1(_PIECE):
@@ -243,10 +243,10 @@ def _body(response: Any, most: int | None = None) -> bytes:
 
 
 def _broken_off(answer: Any) -> bool:
-  """Says whether a server ended a sample, and not the sample itself."""
+  """Returns whether the server broke off a sample before its end."""
   found = []
   for each in answer if isinstance(answer, list) else [answer]:
-    # vLLM has a word for each choice; SGLang, a type in what is about all.
+    # vLLM has a reason for each choice; SGLang has a type in its meta_info.
     choices, meta = (_get(each, name) for name in ("choices", "meta_info"))
     found.append(_get(_get(meta, "finish_reason"), "type"))
     if isinstance(choices, list):

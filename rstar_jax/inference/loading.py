@@ -1,6 +1,6 @@
-"""Ways to put a model on servers that run.
+"""Puts a model on servers that run.
 
-The folder has to be one that the servers see. A server keeps the shapes that it
+The servers have to see the model's folder. A server keeps the shapes that it
 was started with.
 """
 
@@ -23,7 +23,7 @@ Load = Callable[[Config, str, str, Sequence[str]], None]
 def vllm(config: Config, role: str, folder: str, urls: Sequence[str]) -> None:
   """Has vLLM read new weights; it is started with VLLM_SERVER_DEV_MODE=1.
 
-  Its cache of prefixes, which are the old model's, is dropped.
+  The prefix cache, which is the old model's, is dropped.
   """
   del role
   fields = {"weights_path": folder}
@@ -47,7 +47,7 @@ def _post_all(
   urls: Sequence[str],
   posts: Sequence[tuple[str, dict[str, Any]]],
 ) -> None:
-  """Posts to all servers at once; one that is gone is left as it is.
+  """Posts to all servers at once; a server that does not answer is left out.
 
   Raises:
     ValueError: a server refuses.
@@ -55,7 +55,7 @@ def _post_all(
   """
 
   def one(base: str) -> str:
-    """Returns why a server could not be asked."""
+    """Returns why a server did not answer, "" if it did."""
     for path, fields in posts:
       url = Url(base.removesuffix("/v1") + path, config.servers, "servers")
       try:

@@ -1,30 +1,31 @@
-"""How many inner steps a call of the engine has."""
+"""Chooses the number of inner steps of an engine's call."""
 
 import collections
 import math
 import statistics
 
-# Calls whose median counts: those that compile, or are disturbed, do not.
+# Calls whose median is used, so that calls that compile or are disturbed do not
+# count.
 _CALLS = 9
 
 
 class Pace:
-  """Weighs the host's time for a call against the slots that stay empty.
+  """Weighs the host's time for a call against slots that stay empty.
 
-  With k inner steps of b seconds, the h seconds of the host for a call lose
-  h / (k b) of the device's time. A candidate that ends leaves its slot empty
-  until the call has ended, (k - 1) / 2 steps on average after its L tokens. The
-  sum is least for k = sqrt(2 L h / b). No result depends on it.
+  A call of k inner steps of b seconds loses h / (k b) of the device's time to
+  the host's h seconds. A candidate that ends leaves its slot empty until the
+  end of the call, for (k - 1) / 2 steps on average after L tokens. The sum of
+  both is least for k = sqrt(2 L h / b). No result depends on k.
   """
 
   def __init__(self, most: int):
-    """Begins with `most` steps, until there is something to go by."""
+    """Begins with `most` steps, until there are measurements."""
     self._most = most
     self._host: collections.deque[float] = collections.deque(maxlen=_CALLS)
     self._step: collections.deque[float] = collections.deque(maxlen=_CALLS)
 
   def add(self, host: float, device: float, steps: int) -> None:
-    """Takes the seconds of host and device for a call of so many steps."""
+    """Adds a call: seconds of the host and of the device, and its steps."""
     self._host.append(host)
     self._step.append(device / steps)
 

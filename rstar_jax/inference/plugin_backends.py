@@ -1,7 +1,7 @@
 """A user's policy and reward model as the search's `Expand` and `Score`.
 
-Both are checked: what they return goes into trees, and from there into training
-data.
+Both are checked, since what they return goes into trees and from there into
+training data.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from rstar_jax.config.schema import Config
 from rstar_jax.types import Candidate, Finish, Prefix
 
 _FINISHES = get_args(Finish)
-# A block of more steps than this is given up, whatever its tokens are.
+# A block of more steps than this ends as too long, whatever its tokens are.
 _MOST_STEPS = 64
 
 
@@ -78,7 +78,7 @@ class PluginPolicy:
 
 @dataclasses.dataclass
 class _Block:
-  """A solution under way."""
+  """A block of code, or an answer, that is being written."""
 
   question: str
   prefix: Prefix
@@ -86,7 +86,7 @@ class _Block:
   written: list[Candidate] = dataclasses.field(default_factory=list)
 
   def joined(self, most: int) -> Candidate | None:
-    """Returns all that was written, None if it goes on."""
+    """Returns all that was written, None if the block goes on."""
     ids = tuple(i for each in self.written for i in each.token_ids)
     finish = self.written[-1].finish
     if finish == "step":

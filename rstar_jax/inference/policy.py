@@ -13,7 +13,7 @@ from rstar_jax.types import Candidate, Finish, Prefix
 
 
 def stop_finishes(tokenizer: Tokenizer) -> dict[int, Finish]:
-  """Returns what each stop id finishes: a closing marker's, or "eos"."""
+  """Returns the finish of each stop id: a closing marker's, or "eos"."""
   finishes: dict[int, Finish] = {
     tokenizer.id_of(marker): finish
     for marker, finish in grammar.FINISHES.items()
@@ -42,7 +42,8 @@ class Policy(futures.OfRows):
     Args:
       engine: samples ids.
       tokenizer: the model's.
-      finishes: the markers at which a step ends, beside the end of the text.
+      finishes: the finishes whose markers end a step; the end of the text does
+        always.
       limit: longest step, in tokens; None is the engine's longest.
       temperature: of samples; 0 takes the likeliest tokens, None is the
         engine's.

@@ -15,8 +15,8 @@ from rstar_jax.types import Prefix
 class Scorer(futures.OfRows):
   """Scores next steps; any thread may ask.
 
-  A prefix is computed once for all its candidate steps, and only the part that
-  is not in pages: mostly nothing, since it ends in a step that was scored.
+  A prefix is computed once for all its candidate steps, and only the part of it
+  that is not in pages: mostly none, since it ends in a step that was scored.
 
   Attributes:
     engine: values ids.

@@ -2,10 +2,10 @@
 
 This is the host's record of `models/pages.py`: ids and counts, without keys and
 values. A page follows the page before it on a path; paths with the same first
-tokens share their first pages. The pages of whatever runs are pinned, together
-with all before them. When pages run out, the leaves that were used longest ago
-are dropped; their tokens are computed again when they are needed, to the same
-bits, so that the cache changes no result.
+tokens share their first pages. The pages of a run are pinned, with all pages
+before them. When pages run out, the least recently used leaves are dropped.
+Their tokens are computed again when they are needed, to the same bits, so that
+the cache changes no result.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from rstar_jax.models.config import PAGE
 
-# Pages that are dropped at once, as a share of all: finding them costs a look
+# Pages that are dropped at once, as a share of all: to find them takes a look
 # at every page.
 _DROPPED = 0.05
 
@@ -23,11 +23,11 @@ class Page:
   """A page of keys and values; a page of fewer than PAGE tokens is a leaf.
 
   Attributes:
-    index: where it is on the device; -1 for a root.
-    tokens: what it has, 1 to PAGE ids.
+    index: its index on the device; -1 for a root.
+    tokens: its 1 to PAGE ids; () for a root.
     parent: the page before it; None for a root.
-    pins: users of this page and of those after it.
-    used: the time of its last use.
+    pins: number of users of this page and of those after it.
+    used: the time of its last use, of the cache's clock.
     after: the pages after it, by their tokens.
   """
 
@@ -81,11 +81,11 @@ class PrefixCache:
 
     Args:
       ids: tokens of a path.
-      kind: the kind of positions; paths of different kinds share no keys.
+      kind: the kind of positions; paths of different kinds share no pages.
 
     Returns:
-      The last whole page of the prefix (or a root); a page after it that has
-      the next tokens, None if there is none; and the length of the prefix.
+      The last whole page of the prefix (or a root); a page after it that begins
+      with the next tokens, None if there is none; and the prefix's length.
     """
     self._clock += 1
     page = self._roots.setdefault(kind, Page(-1))
@@ -121,7 +121,7 @@ class PrefixCache:
       page = page.parent
 
   def take(self) -> int:
-    """Returns the index of a page that is free from now on for the caller.
+    """Returns the index of a free page, which the caller then owns.
 
     Raises:
       ValueError: none is available.
@@ -131,15 +131,15 @@ class PrefixCache:
     return self._free.pop()
 
   def give(self, indices: Sequence[int]) -> None:
-    """Takes back pages that `take` gave."""
+    """Takes back pages from `take`."""
     self._free += indices
 
   def add(
     self, page: Page, tokens: Sequence[int], indices: Sequence[int]
   ) -> Page:
-    """Puts pages that `take` gave into the tree, after a whole page.
+    """Puts pages from `take` into the tree, after a whole page.
 
-    A page whose tokens the tree has is freed.
+    A page whose tokens the tree has already is freed.
 
     Args:
       page: a whole page, or a root; pinned.
@@ -166,9 +166,9 @@ class PrefixCache:
     return page
 
   def _same(self, page: Page, tokens: tuple[int, ...]) -> Page | None:
-    """Returns the page that has these tokens after a page, None without one.
+    """Returns the page after a page that has these tokens, None without one.
 
-    Pages of which these tokens are a continuation are no longer needed.
+    Pages whose tokens these continue are no longer needed, and are freed.
     """
     if (found := page.after.get(tokens)) is not None:
       return found
@@ -181,7 +181,7 @@ class PrefixCache:
     return None
 
   def _drop(self) -> None:
-    """Frees the leaves that were used longest ago."""
+    """Frees the least recently used leaves."""
     wanted = max(1, int(_DROPPED * self.count))
     leaves = [
       page

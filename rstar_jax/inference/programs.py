@@ -1,4 +1,4 @@
-"""The programs of the step engine, on host data in one array each.
+"""The programs of the step engine, and the plans that they are given.
 
 Letters: T slots, R rows of page tables, P pages of a path, K inner steps.
 """
@@ -30,14 +30,14 @@ class DecodePlan:
 
   Attributes:
     array: [3 K + 5 + P, T].
-    tokens: [k, T] of the steps that are used; -1 is the slot's last sample.
+    tokens: [k, T], of the k steps that are used; -1 is the slot's last sample.
     positions: [k, T]; -1 is an empty slot.
-    draws: [k, T], how many tokens of its step the slot sampled before.
+    draws: [k, T], the number of tokens of its step that a slot sampled before.
     seeds: [T], uint32 bits.
     spans: [T].
     temperatures: [T], float32 bits; 0 takes the likeliest token.
-    copies: [2, T], a page, and the page that becomes its copy before all else;
-      past the last page if there is none.
+    copies: [2, T], a page, and the page that becomes its copy before anything
+      is computed; above the last page if there is none.
     tables: [P, T].
   """
 
@@ -67,12 +67,12 @@ class DecodePlan:
 
   @property
   def live(self) -> int:
-    """Returns the steps that are run: up to the last that has any slot."""
+    """Returns the number of steps that are run, up to the last with a slot."""
     (live,) = np.nonzero((self.positions >= 0).any(axis=1))
     return int(live[-1]) + 1 if len(live) else 0
 
   def put(self, slot: int, run: Run) -> None:
-    """Gives a slot to a run, without its tokens."""
+    """Gives a slot to a run; sets all but its tokens."""
     self.spans[slot] = run.span
     self.tables[: len(run.table), slot] = run.table
     if run.copy is not None:
@@ -101,7 +101,7 @@ class PrefillPlan:
       rows: R.
       width: P.
       count: pages of a layer.
-      shards: data shards, whose rows are counted from 0 in each.
+      shards: data shards; rows count from 0 in each.
     """
     self.array = np.zeros((4, slots), np.int32)
     self.tokens, self.positions, self.spans, self.rows = self.array
@@ -153,10 +153,10 @@ class Options:
 def decode(
   model: Transformer, pages: jax.Array, plan: jax.Array, options: Options
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Runs inner steps: each samples the next token of every slot.
+  """Runs inner steps; each samples the next token of every slot.
 
-  A slot that computes a prefix samples too, and the host ignores it. After the
-  last step that has any slot, none is run.
+  A slot that computes a prefix samples too, which the host ignores. Steps after
+  the last one that has a slot are not run.
 
   Args:
     model: with an LM head.
@@ -241,7 +241,7 @@ def prefill(
   both: jax.Array,
   options: Options,
 ) -> tuple[jax.Array, jax.Array | None]:
-  """Computes tokens of paths; the value of each, if the model has such a head.
+  """Computes tokens of paths, and their values if the head is scalar.
 
   Args:
     model: with any head.

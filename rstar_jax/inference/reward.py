@@ -133,7 +133,7 @@ def load_reward(
 
 
 def is_of_others(name: str) -> bool:
-  """Says whether a name is one for `load_reward`, and no PPM of ours."""
+  """Returns whether a name is one for `load_reward`, and not our own PPM."""
   form, folder = reward_forms.split(name)
   if form:
     return True
@@ -143,8 +143,8 @@ def is_of_others(name: str) -> bool:
 class RewardModel(futures.OfRows):
   """Scores partial solutions in a form of the model's own; any thread may ask.
 
-  Its tokenizer is not the policy's, so that steps go in as text. What paths
-  share is computed once: mostly all but the newest step.
+  Its tokenizer is not the policy's, so that steps go in as text. The common
+  prefix of paths is computed once: mostly all but the newest step.
 
   Attributes:
     engine: values ids.

@@ -1,12 +1,12 @@
-r"""How others' reward models read a solution, and where its value is read.
+r"""The forms in which published reward models read a solution.
 
-A form makes of a question and steps the ids of a *path*, whose last token is
-the one at which the newest step is valued: models are causal, so that what
-their authors read at each step's token of a whole solution is the value at the
-end of the path up to there. Each form follows its authors' recipe.
+A form turns a question and steps into the ids of a *path*, at whose last token
+the newest step is valued. Models are causal, so the value that the authors read
+at a step's token within a whole solution is the value at the end of the path up
+to that token. Each form follows its authors' recipe.
 
-A step is a text: of ours, the code or the answer without the markers, and after
-the code what the interpreter printed.
+A step is a text: the code or the answer without our markers, and after the code
+what the interpreter printed.
 """
 
 import dataclasses
@@ -44,7 +44,7 @@ class Form:
 
 
 def texts_of(nodes: Sequence[str]) -> list[str]:
-  """Returns the texts of steps by those of nodes, without the markers."""
+  """Returns the texts of steps: those of nodes without the markers."""
   return [grammar.MARKER.sub("", node).strip() for node in nodes]
 
 

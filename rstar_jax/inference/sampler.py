@@ -13,8 +13,8 @@ from rstar_jax.config.schema import EngineConfig
 
 # Vocabulary entries per block of the two-level inverse CDF.
 _BLOCK = 128
-# Below this a temperature is 0: logits divided by it are so large that their
-# rounding alone would decide.
+# A lower temperature counts as 0: it would make logits so large that only their
+# rounding would decide.
 _COLDEST = 1e-4
 
 
@@ -129,10 +129,10 @@ def _invert(
 
 
 def uniform_at(seeds: jax.Array, indices: jax.Array) -> jax.Array:
-  """Returns one number of the sequence in [0, 1) that a seed gives.
+  """Returns a number of each seed's sequence in [0, 1).
 
   It is number `index` of `jax.random.uniform(jax.random.key(seed), (n,))` with
-  the partitionable generator, for any n above the index.
+  the partitionable generator, for any n above `index`.
 
   Args:
     seeds: 32-bit integers [T].

@@ -1,4 +1,4 @@
-"""Reads a PPM along one solution."""
+"""Values of a PPM after each step of one solution."""
 
 import functools
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from flax import nnx
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.steps.tokenizer import Tokenizer, encode_solution
 
-# A solution is padded to a multiple of so many tokens: few shapes to compile.
+# A solution is padded to a multiple of this, so that few shapes are compiled.
 _MULTIPLE = 128
 
 
@@ -42,5 +42,5 @@ def step_values(
   tokens = np.full((1, -(-ends[-1] // _MULTIPLE) * _MULTIPLE), tokenizer.pad_id)
   tokens[0, : ends[-1]] = ids[-1]
   graphdef, params = nnx.split(ppm)
-  # Padding comes last, where no token before it looks.
+  # Padding comes last, where no token attends to it.
   return np.asarray(_values(params, tokens, graphdef=graphdef)[0])[ends - 1]

@@ -12,8 +12,8 @@ from rstar_jax.models.transformer import Transformer
 class Structure:
   """A model without its parameters; a static argument of programs.
 
-  Equal ones are one object, made by `structure_of`: the hash of a graphdef
-  takes milliseconds, and each call of a program asks for it.
+  `structure_of` gives equal graphdefs one object: the hash of a graphdef takes
+  milliseconds, and each call of a program needs it.
   """
 
   def __init__(self, graphdef: nnx.GraphDef):
