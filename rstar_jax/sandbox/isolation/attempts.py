@@ -1,8 +1,7 @@
 """Attempts at what a program may not do, and at what must work.
 
-Each attempt is made on targets that are set up for it: files, listeners and
-processes that a program must not reach. An attempt succeeds if any one of its
-ways does.
+Each attempt has targets that are set up for it: files, listeners and processes
+that a program must not reach. An attempt succeeds if any one of its ways does.
 
 Runs inside the sandbox's processes: standard library only.
 """
@@ -217,7 +216,7 @@ def _limits(targets: Targets) -> None:
 
 def _ptrace(targets: Targets) -> None:
   if not kernel.LINUX:
-    return  # What cannot be tried counts as not enforced.
+    return  # What cannot be tried here counts as not enforced.
   kernel.call("ptrace", _PTRACE_SEIZE, targets.sibling, 0, 0)
 
 
@@ -267,7 +266,7 @@ def _exec(_: Targets) -> None:
 
 
 # Attempts at what a program may not do. Each raises OSError if it is refused;
-# the last one ends the process if it is not.
+# the last ends the process if it is not refused.
 ATTEMPTS: dict[str, Callable[[Targets], None]] = {
   "net": _net,
   "unix": _unix,

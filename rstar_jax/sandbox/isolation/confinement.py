@@ -12,8 +12,8 @@ CPython's *audit hook*, which is **not a boundary**: it reports the usual ways
 out as "blocked", but code that walks the interpreter's own objects can bypass
 it.
 
-A layer that this machine does not have, or that is switched off by name, is
-left out; `Confinement.notes` says why. `probe.py` then tries what is enforced.
+A layer that this machine lacks, or that is switched off by name, is left out;
+`Confinement.notes` says why. `probe.py` tries what is enforced.
 
 Runs inside the sandbox's processes: standard library only, and little of it.
 """
@@ -81,8 +81,8 @@ def adopt_orphans() -> bool:
 class Confinement:
   """The layers of one worker and of the programs that it runs.
 
-  The constructor confines the calling worker: it moves to namespaces and to
-  another user. In a new process namespace it returns in a fork of the caller,
+  The constructor confines the calling worker, which moves to namespaces and to
+  another user. In a new process namespace it returns in a fork of the caller;
   see `namespaces.enter`.
 
   Args:
@@ -91,7 +91,7 @@ class Confinement:
 
   Attributes:
     notes: for each of LAYERS what it consists of here, or why it is missing.
-    facts: what the kernel agreed to: "die_with_parent", "adopt_orphans",
+    facts: whether the kernel agreed to "die_with_parent", "adopt_orphans" and
       "no_new_privs".
 
   Raises:
@@ -110,8 +110,8 @@ class Confinement:
     for name in LAYERS:
       if name not in self._missing:
         self.notes[name] = ""
-    # In an order in which no layer takes away what a later one needs. The user
-    # comes from the pid in the host's process table, which no other worker has.
+    # In this order no layer takes away what a later one needs. The user derives
+    # from the pid in the host's process table, which no other worker has.
     user = _number_of_user()
     self._outer: int | None = None
     self._add("namespaces", self._enter_namespaces)

@@ -4,10 +4,10 @@ If root starts the sandbox, programs run as a user that owns nothing and that no
 other worker has. They cannot read, trace or signal processes of other users,
 and RLIMIT_NPROC, which does not bind root, binds them.
 
-An interpreter installed below a folder of mode 0700 (root's home, say) could
-then not read its own standard library. Only in this case, and only if landlock
-bounds what is read, one capability is kept: CAP_DAC_READ_SEARCH, which reads
-regardless of permissions.
+An interpreter that is installed below a folder of mode 0700, such as root's
+home, could then not read its own standard library. Only in this case, and only
+if landlock limits reading, one capability is kept: CAP_DAC_READ_SEARCH, which
+reads regardless of permissions.
 
 Runs inside the sandbox's processes: standard library only.
 """

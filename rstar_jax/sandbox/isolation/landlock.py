@@ -1,10 +1,10 @@
 """Limits what a program may read to the interpreter and its libraries.
 
 Landlock is a Linux security module that an unprivileged process applies to
-itself. The rules refuse everything that this kernel's version can refuse, and
-allow reading below a list of folders. Version 4 and later also refuse TCP,
-version 6 and later abstract unix sockets and signals to other processes. Every
-version prevents tracing of processes outside.
+itself. The rules refuse everything that the kernel's version can refuse, and
+allow reading below a list of folders. From version 4 on they refuse TCP too,
+from version 6 on abstract unix sockets and signals to other processes. Every
+version prevents the tracing of processes outside.
 
 Metadata is not protected: a program can ask whether a file exists.
 

@@ -1,9 +1,9 @@
 """Gives a worker its own network, file system and process namespaces.
 
-The new network is empty, without even a loopback interface. In the file system
-empty folders are mounted over those that hold nothing the interpreter needs.
-The worker becomes process 1 of its process namespace: processes outside have no
-pid there, and when the worker ends, all processes in the namespace end.
+The new network is empty, without even a loopback interface. In the file system,
+empty folders are mounted over those that the interpreter does not need. The
+worker becomes process 1 of its process namespace: processes outside have no pid
+in it, and when the worker ends, all processes in the namespace end.
 
 Root may create namespaces; an ordinary user may, through a user namespace, if
 the system allows it. Most containers do not.
@@ -35,9 +35,9 @@ _SCRATCH = ("/dev/shm", "/dev/mqueue", "/var/tmp")
 def enter(paths: tuple[str, ...]) -> tuple[dict[str, str], int | None]:
   """Moves this process into all new namespaces that the system allows.
 
-  A new process namespace needs a fork: the call returns in the child, process
-  1. The parent waits for the child and ends with the same status; see `follow`
-  for the reverse.
+  A new process namespace needs a fork: the call returns in the child, which is
+  process 1. The parent waits for the child and ends with the same status; see
+  `follow` for the reverse.
 
   Args:
     paths: paths that must stay visible in the file system.

@@ -1,9 +1,9 @@
-"""Finds out by trying which layer enforces what on this machine.
+"""Tries which layer enforces what on this machine.
 
 Everything that a program may not do is attempted in forks: without any layer,
-with each layer alone and with all of the kernel's layers, so that a report does
-not rest on what a layer is supposed to do. What must work is tried under all
-layers.
+with each layer alone and with all of the kernel's layers, so that the report
+does not rely on what a layer is supposed to do. What must work is tried under
+all layers.
 
 Runs inside the sandbox's processes: standard library only.
 """
@@ -24,7 +24,7 @@ _NOT_LINUX = (
   f"system: this is not Linux but {sys.platform}: programs run in subprocesses "
   "with resource limits, and what else confines them is not a boundary"
 )
-# The names that `require` accepts: whatever "degraded" can begin with.
+# The names that `require` accepts: those that lines of "degraded" begin with.
 REQUIRABLE = (
   *attempts.ATTEMPTS,
   *attempts.WORKS,
@@ -120,9 +120,9 @@ def _run_as_program(
 def self_test(layers: confinement.Confinement) -> None:
   """Tries what must work in a confined fork; leaves out a layer that breaks it.
 
-  An unforeseen C library or machine may need a system call or a folder that is
-  not listed. Running with fewer layers, and reporting it, is better than a
-  sandbox in which every program fails.
+  An unknown C library or machine may need a system call or a folder that is not
+  listed. A sandbox with fewer layers, which it reports, is better than one in
+  which every program fails.
 
   Args:
     layers: the worker's layers; a layer that breaks programs is left out.
@@ -219,18 +219,19 @@ def attempt(
 def probe(
   memory_bytes: int, without: Collection[str] = ()
 ) -> dict[str, object]:
-  """Finds out which layers enforce what.
+  """Tries which layers enforce what.
 
   Args:
     memory_bytes: address space of a program.
     without: layers that are switched off.
 
   Returns:
-    For each of ATTEMPTS the layers that refuse it: each alone, separated by
-    commas, or only together, separated by plus signs; else "nothing", or the
-    audit hook, which is not a boundary. "time" and "parent_death" likewise.
-    Under "layers" what each layer consists of. Under "degraded" a list of what
-    no boundary enforces, of missing layers, and of what does not work.
+    For each of ATTEMPTS the layers that refuse it: those that do so alone,
+    separated by commas, or those that do so only together, separated by plus
+    signs; else "nothing", or the audit hook, which is not a boundary. "time"
+    and "parent_death" likewise. Under "layers" what each layer consists of.
+    Under "degraded" a list of what no boundary enforces, of missing layers, and
+    of what does not work.
   """
   readable = confinement.landlock.readable()
   targets = attempts.Targets(memory_bytes, readable)
@@ -308,7 +309,7 @@ def check_names(require: Collection[str], without: Collection[str]) -> None:
 
 
 def lacking(report: dict[str, object], require: Collection[str]) -> list[str]:
-  """Returns a line for each requirement that no boundary enforces, with why.
+  """Returns a line for each requirement that no boundary enforces, and why.
 
   Args:
     report: the result of `probe`.
@@ -327,7 +328,7 @@ def lacking(report: dict[str, object], require: Collection[str]) -> list[str]:
 
 
 def _add_facts(report: dict, degraded: list, facts: dict[str, bool]) -> None:
-  """Adds what cannot be attempted and was asked of the kernel instead."""
+  """Adds what cannot be attempted, by what the kernel agreed to."""
   report["time"] = "SIGKILL by the host; rlimit CPU behind it"
   with_parent = facts.get("die_with_parent")
   report["parent_death"] = (

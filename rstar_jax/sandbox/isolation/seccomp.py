@@ -1,9 +1,9 @@
 """Allows a program a list of system calls and refuses all others.
 
-A calculation needs few of them: memory, clocks, open descriptors, reading
-files. A call that is not listed fails with EPERM, which Python raises as
-PermissionError; a call newer than this file fails with ENOSYS, for which the C
-library falls back to an older one. The filter works on x86-64 and 64-bit ARM.
+A calculation needs few system calls: for memory, clocks, open descriptors, and
+reading files. A call that is not listed fails with EPERM, which Python raises
+as PermissionError; a call newer than this file fails with ENOSYS, at which the
+C library falls back to an older one. The filter works on x86-64 and 64-bit ARM.
 It applies to a process with no_new_privs and to all its forks.
 
 Some listed calls are allowed only with harmless arguments:
