@@ -110,6 +110,8 @@ def _levels(
 
 @dataclasses.dataclass
 class _Beam:
+  """The nodes that one group continues, at most `width`."""
+
   tree: Tree
   width: int
   nodes: list[int] = dataclasses.field(default_factory=lambda: [ROOT_INDEX])
@@ -120,13 +122,12 @@ class _Beam:
     return sorted(children, key=lambda child: -self.tree.ppm[child])
 
   def take(self, children: Sequence[int]) -> None:
-    """Continues with the first `width` of ranked nodes; finishes answers."""
+    """Keeps the first `width` of ranked nodes; finishes answers among them."""
     tree = self.tree
     self.nodes = []
     for child in children[: self.width]:
       if tree.terminal[child] == ANSWERED:
-        uct.backup(tree, child, float(tree.reward[child]))
-        tree.close(child)
+        uct.finish(tree, child)
         tree.end_rollout(child)
         self.width -= 1
       else:

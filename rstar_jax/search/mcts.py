@@ -130,8 +130,7 @@ def _rollout(
   while True:
     node = uct.select_leaf(tree, config, node)
     if tree.terminal[node] == ANSWERED:
-      uct.backup(tree, node, float(tree.reward[node]))
-      tree.close(node)
+      uct.finish(tree, node)
       return node
     added = yield from expansion.grow(tree, node, config, seed, name)
     errors = 0 if added else errors + 1

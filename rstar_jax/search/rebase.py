@@ -50,8 +50,7 @@ def rebase(
     below = [child for node in nodes for child in tree.children(node)]
     for child in below:
       if tree.terminal[child] == ANSWERED:
-        uct.backup(tree, child, float(tree.reward[child]))
-        tree.close(child)
+        uct.finish(tree, child)
         tree.end_rollout(child)
         budget -= 1
     open_ = [each for each in below if tree.terminal[each] != ANSWERED]

@@ -50,8 +50,7 @@ def sample_tree(
     else:
       end = places[each.steps]
       tree.undecided += each.verdict == "undecided"
-      uct.backup(tree, end, float(tree.reward[end]))
-      tree.close(end)
+      uct.finish(tree, end)
     tree.end_rollout(end)
     if tree.draws is not None:
       tree.draws += _draws(each, places)

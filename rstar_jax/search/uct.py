@@ -89,6 +89,12 @@ def select_leaf(
   return node
 
 
+def finish(tree: Tree, answer: int) -> None:
+  """Ends a rollout at an answer: backs up its reward, and closes it."""
+  backup(tree, answer, float(tree.reward[answer]))
+  tree.close(answer)
+
+
 def backup(tree: Tree, node: int, value: float) -> None:
   """Adds a terminal's value and a visit to every node from it to the root.
 

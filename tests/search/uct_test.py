@@ -114,6 +114,25 @@ class UctTest(parameterized.TestCase):
     tree = fan((2, -1.0), (5, 4.0), root=7)
     self.assertEqual(uct.select_leaf(tree, SearchConfig(c=c)), leaf)
 
+  def test_an_answer_is_finished(self):
+    tree = fan((0, 0.0), root=0)
+    right, wrong = tree.add_children(
+      1,
+      [
+        Child("a", ANSWER, answer="1", reward=1.0),
+        Child("b", ANSWER, answer="2", reward=-0.5),
+      ],
+    )
+    uct.finish(tree, right)
+    np.testing.assert_array_equal(tree.visits, [1, 1, 1, 0])
+    np.testing.assert_array_equal(tree.value_sum, [1, 1, 1, 0])
+    # The other answer is left to select.
+    np.testing.assert_array_equal(tree.exhausted, [False, False, True, False])
+    uct.finish(tree, wrong)
+    np.testing.assert_array_equal(tree.visits, [2, 2, 1, 1])
+    np.testing.assert_array_equal(tree.value_sum, [0.5, 0.5, 1, -0.5])
+    self.assertTrue(tree.exhausted.all())
+
 
 class BackupTest(absltest.TestCase):
   def test_by_hand(self):
