@@ -7,15 +7,13 @@ against hostile code; `Sandbox.isolation` says which layer enforces what on this
 machine.
 
 Each of `workers` slots is a thread that drives a worker process (`zygote.py`).
-A program is queued at the slot that ran its prefix, where the interpreter may
-still be alive (`snapshots.py`); an idle slot steals from other queues. The
-deadline of a step is enforced by SIGKILL: the worker kills the program; if the
-worker does not answer, the host kills the worker, and a new one runs the
-remaining programs.
+A program is queued at the slot that ran its prefix (`backlog.py`), where the
+interpreter may still be alive (`snapshots.py`). The deadline of a step is
+enforced by SIGKILL: the worker kills the program; if the worker does not
+answer, the host kills the worker, and a new one runs the remaining programs.
 """
 
 import atexit
-import collections
 import dataclasses
 import functools
 import math
@@ -27,10 +25,11 @@ from collections.abc import Sequence
 from absl import logging
 
 from rstar_jax.sandbox import process
+from rstar_jax.sandbox.backlog import Backlog, Call, Job
 from rstar_jax.sandbox.isolation import landlock, probe
+from rstar_jax.sandbox.recent import Recent
 from rstar_jax.types import ExecResult
 
-_BATCH = 32  # Largest number of programs in one request.
 _RESTARTS = 15  # Retries of a failed start, over some twenty seconds.
 _TRIES = 3  # Workers that end while they run a program before it is blamed.
 _CACHE = 65536
@@ -76,31 +75,6 @@ class Limits:
   live: int = 32
 
 
-class _Call:
-  """One call of `run`: its unique programs and their results."""
-
-  def __init__(self, count: int):
-    self.results: list[ExecResult | None] = [None] * count
-    self.error: BaseException | None = None
-    self._left = count
-    self._lock = threading.Lock()
-    self.done = threading.Event()
-
-  def finish(self, index: int, result: ExecResult) -> None:
-    with self._lock:
-      self.results[index] = result
-      self._left -= 1
-      if self._left == 0:
-        self.done.set()
-
-  def fail(self, error: BaseException) -> None:
-    self.error = error
-    self.done.set()
-
-
-_Job = tuple[_Call, int, tuple[str, ...]]
-
-
 class Sandbox:
   """Runs programs in parallel, isolated and deterministically.
 
@@ -137,23 +111,15 @@ class Sandbox:
     self._require, self._without = tuple(require), tuple(without)
     self.isolation: dict[str, object] = {}
     self._limits = limits
-    self._workers = workers
-    self._cache_size = cache
-    self._cache: collections.OrderedDict = collections.OrderedDict()
-    # A queue for each slot; the last holds programs whose prefix no slot ran.
-    self._queues: list[collections.deque[_Job]] = [
-      collections.deque() for _ in range(workers + 1)
-    ]
-    self._slot_of_prefix: collections.OrderedDict[tuple[str, ...], int] = (
-      collections.OrderedDict()
-    )
+    self._results: Recent[tuple[str, ...], ExecResult] = Recent(cache)
+    self._backlog = Backlog(workers, cache)
     self._lock = threading.Lock()
     self._waiting = threading.Condition(self._lock)
     self._live: dict[int, process.Process] = {}
     self._closed = False
     # When the interpreter is finalised, threads can no longer be joined.
     atexit.register(self._close_at_exit, os.getpid())
-    boot = _Call(workers)
+    boot = Call(workers)
     # A worker dies with the thread that started it, hence these threads.
     self._threads = [
       threading.Thread(target=self._drive, args=(slot, boot), daemon=True)
@@ -187,9 +153,7 @@ class Sandbox:
       worker.kill_tree()
     for thread in self._threads:
       thread.join()
-    for queue in self._queues:
-      for call, _, _ in queue:
-        call.fail(RuntimeError("the sandbox is closed"))
+    self._backlog.fail(RuntimeError("the sandbox is closed"))
 
   @property
   def pids(self) -> list[int]:
@@ -217,24 +181,19 @@ class Sandbox:
       if self._closed:
         raise RuntimeError("the sandbox is closed")
       for key in keys:
-        if key not in found and key in self._cache:
-          self._cache.move_to_end(key)
-          found[key] = self._cache[key]
+        if key not in found and key in self._results:
+          found[key] = self._results[key]
       fresh = [key for key in dict.fromkeys(keys) if key not in found]
-      call = _Call(len(fresh))
+      call = Call(len(fresh))
       for index, key in enumerate(fresh):
-        slot = self._slot_of_prefix.get(key[:-1], self._workers)
-        self._queues[slot].append((call, index, key))
-      self._waiting.notify(self._workers)
+        self._backlog.add(Job(call, index, key))
+      self._waiting.notify(len(self._threads))
     if fresh:
       try:
         call.done.wait()
       except BaseException:  # Ctrl-C: drop the jobs of this call.
         with self._lock:
-          self._queues = [
-            collections.deque(job for job in queue if job[0] is not call)
-            for queue in self._queues
-          ]
+          self._backlog.drop(call)
         raise
       if call.error:
         raise call.error
@@ -243,41 +202,23 @@ class Sandbox:
     return [found[key] for key in keys]
 
   def _remember(self, keys: list, results: list) -> None:
+    """Caches results that are the same whenever the program runs."""
     with self._lock:
       for key, result in zip(keys, results, strict=True):
         if (
           result.status in ("ok", "error")
           and len(result.stdout) <= _CACHED_OUTPUT
         ):
-          self._cache[key] = result
-      while len(self._cache) > self._cache_size:
-        self._cache.popitem(last=False)
+          self._results[key] = result
 
-  def _take(self, slot: int) -> list[_Job]:
+  def _take(self, slot: int) -> list[Job]:
     """Waits for jobs and returns some, [] once the sandbox is closed."""
     with self._waiting:
-      while not any(self._queues) and not self._closed:
+      while not self._backlog and not self._closed:
         self._waiting.wait()
-      if self._closed:
-        return []
-      others = sorted(self._queues, key=len)
-      choices = (self._queues[slot], self._queues[-1], others[-1])
-      queue = next(filter(None, choices))
-      # Stolen batches are small, so that no worker idles beside a backlog.
-      count = len(queue)
-      if queue is not self._queues[slot]:
-        count //= 2 * self._workers
-      count = max(1, min(_BATCH, count))
-      jobs = [queue.popleft() for _ in range(count)]
-      # Programs one step longer are queued here.
-      for _, _, key in jobs:
-        self._slot_of_prefix[key] = slot
-        self._slot_of_prefix.move_to_end(key)
-      while len(self._slot_of_prefix) > self._cache_size:
-        self._slot_of_prefix.popitem(last=False)
-      return jobs
+      return [] if self._closed else self._backlog.take(slot)
 
-  def _drive(self, slot: int, boot: _Call) -> None:
+  def _drive(self, slot: int, boot: Call) -> None:
     """Runs the thread of one slot: boots its worker, then serves the queue."""
     workers: dict[bool, process.Process] = {}
     try:
@@ -302,11 +243,11 @@ class Sandbox:
     while jobs := self._take(slot):
       try:
         for heavy in (False, True):
-          some = [job for job in jobs if _is_heavy(job[2]) == heavy]
+          some = [job for job in jobs if _is_heavy(job.steps) == heavy]
           self._serve(slot, heavy, workers, some)
       except BaseException as error:
-        for call, _, _ in jobs:
-          call.fail(error)
+        for job in jobs:
+          job.call.fail(error)
     for worker in workers.values():
       worker.kill()
 
@@ -354,7 +295,7 @@ class Sandbox:
     return self._start(slot, heavy)
 
   def _serve(
-    self, slot: int, heavy: bool, workers: dict, jobs: list[_Job]
+    self, slot: int, heavy: bool, workers: dict, jobs: list[Job]
   ) -> None:
     """Runs jobs on one worker and (re)starts it as needed."""
     done = tries = 0
@@ -368,13 +309,13 @@ class Sandbox:
       # program that ran may not be the cause.
       end = done + 1 if tries else len(jobs)
       try:
-        worker.send(["run", done, [job[2] for job in jobs[done:end]]])
+        worker.send(["run", done, [job.steps for job in jobs[done:end]]])
         while done < end:
           answer = self._answer(worker, done)
           # `close` kills programs first, whose workers may still report that.
           if self._closed:
             raise RuntimeError("the sandbox is closed")
-          _finish(jobs[done], answer)
+          jobs[done].finish(answer)
           done, tries = done + 1, 0
       except (process.Gone, TimeoutError) as error:
         with self._lock:
@@ -383,7 +324,7 @@ class Sandbox:
         del workers[heavy]
         tries += 1
         if tries >= _TRIES and not self._closed:
-          _finish(jobs[done], self._failure(error))
+          jobs[done].finish(self._failure(error))
           done, tries = done + 1, 0
 
   def _answer(self, worker: process.Process, serial: int) -> ExecResult:
@@ -417,11 +358,6 @@ class Sandbox:
       message = f"wall time limit of {seconds:g} s"
       return ExecResult("timeout", "", message, seconds=seconds)
     return ExecResult("crashed", "", "the worker process ended")
-
-
-def _finish(job: _Job, result: ExecResult) -> None:
-  call, index, _ = job
-  call.finish(index, result)
 
 
 def _is_heavy(steps: tuple[str, ...]) -> bool:
