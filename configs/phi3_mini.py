@@ -15,11 +15,11 @@ import rstar_jax as rj
 def get_config() -> rj.Config:
   """Returns the config of a run."""
   config = rj.presets.paper("microsoft/Phi-3-mini-4k-instruct")
-  # Appendix A.1: 5e-6 and cosine for this one, 7e-6 and linear for the others.
+  # Appendix A.1: 5e-6 and cosine for Phi-3, 7e-6 and linear for the others.
   config.sft.learning_rate = 5e-6
   config.sft.schedule = "cosine"
-  # It has no grouped heads: a token takes 393 KB of keys and values, and 57 of
-  # Qwen's 7B. These are what the four chips of a v5e host hold
+  # It has no grouped-query attention: a token takes 393 KB of keys and values,
+  # against 57 KB for Qwen's 7B. These sizes fit on the four chips of a v5e host
   # (docs/results/aot.md). Most solutions have under 500 tokens.
   config.search.in_flight = config.eval.search.in_flight = 8
   config.engine.rows = 128

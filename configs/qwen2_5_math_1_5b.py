@@ -15,7 +15,7 @@ import rstar_jax as rj
 def get_config() -> rj.Config:
   """Returns the config of a run."""
   config = rj.presets.paper("Qwen/Qwen2.5-Math-1.5B")
-  # One chip holds it, so that each has leaves of its own.
+  # One chip holds the model, so each chip expands its own leaves.
   config.search_mesh.tensor = 1
   config.search.in_flight = config.eval.search.in_flight = 64
   config.engine.rows = 1024

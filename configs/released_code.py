@@ -4,9 +4,9 @@
     --workdir=runs/released_code \
     --config.remote.url=http://localhost:8000/v1 --config.remote.model=NAME
 
-To be compared with configs/qwen2_5_math_7b.py, which has the paper's:
-`rstar_jax compare --other=runs/qwen2_5_math_7b`. What differs is said in
-`presets.released_code`.
+To compare with configs/qwen2_5_math_7b.py, which has the paper's numbers:
+`rstar_jax compare --other=runs/qwen2_5_math_7b`. `presets.released_code` lists
+the differences.
 """
 
 import rstar_jax as rj

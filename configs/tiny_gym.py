@@ -5,10 +5,9 @@
     --workdir=runs/gym_cold
   rstar_jax evolve --config=configs/tiny_gym.py --workdir=runs/gym
 
-"cold" teaches the shipped base model, which reads other problems, how a sum is
-written in steps, from solutions made by a rule. "run" (the default) goes on
-from its policy, on problems whose solutions it has not seen, by the task's own
-scores.
+"cold" teaches the shipped base model, which knows other problems, to write a
+sum in steps, from solutions made by a rule. "run" (the default) continues from
+its policy, on problems without solutions, with the task's own scores.
 """
 
 import itertools
@@ -16,12 +15,12 @@ import itertools
 import rstar_jax as rj
 
 _TASK = "reasoning_gym:chain_sum"
-# Solutions of the cold start, and the first problem that they are of.
+# Number of solutions for the cold start, and their first problem.
 _WORKED, _FIRST = 400, 500_000
 
 
 def worked():
-  """Yields solutions in the form of the authors' released data."""
+  """Yields solutions in the format of the authors' released data."""
   problems = rj.load_task(_TASK).problems("train")
   for problem in itertools.islice(problems, _FIRST, _FIRST + _WORKED):
     yield {"query": problem.question, "response": written(problem)}
@@ -57,7 +56,7 @@ def get_config(arg: str = "run") -> rj.Config:
   config.eval.data = rj.DataConfig(source="task:test", count=60)
   if arg == "cold":
     config.extract.sft_source = "configs.tiny_gym:worked"
-    # A search of the base model solves nothing, and gives no pairs.
+    # Few, since the base model's search solves nothing, and gives no pairs.
     config.train.count = config.eval.early_problems = 4
     config.rounds = (rj.RoundConfig(rollouts=1, candidates=2),)
     config.sft.epochs, config.sft.learning_rate = 2, 2e-3

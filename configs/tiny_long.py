@@ -3,17 +3,18 @@
   rstar_jax evolve --config=configs/tiny_long.py --workdir=runs/long \
     --config.policy.path=FOLDER
 
-The problems are the generator's "long" splits, the base model one that has read
-long problems (`tools/bootstrap.py`, --base). A policy slips at a quarter of the
-steps, so that few of its samples are right and a search has something to
-decide. "pilot" (the default) has one round, of 260 training problems; "full"
-is the study of docs/results/tiny_long.md.
+The problems are the generator's "long" splits; the base model has been trained
+on long problems (`tools/bootstrap.py`, --base). Its policy errs at a quarter of
+the steps, so that few samples are right and a search has something to decide.
+"pilot" (the default) has one round, with 260 training problems; "full" is the
+study of docs/results/tiny_long.md.
 """
 
 import rstar_jax as rj
 
-# Training and test problems, of these sampled early on, rounds, and the rate of
-# SFT: more solutions make more updates, and smaller ones.
+# Numbers of training problems, of test problems, of test problems sampled in
+# early rounds, and of rounds; and the learning rate of SFT: more solutions make
+# more updates, which need a lower rate.
 _SIZES = {"pilot": (260, 100, 4, 1, 2e-4), "full": (2500, 300, 20, 2, 3e-5)}
 
 
@@ -34,19 +35,19 @@ def get_config(arg: str = "pilot") -> rj.Config:
     source="synthetic:long_test", count=test_problems
   )
   config.eval.early_problems = early
-  # 14 steps, one that prints, and the answer.
+  # 14 steps, the printing step, and the answer.
   config.search.max_depth = config.eval.search.max_depth = 16
   config.engine.max_block_tokens = 576
   config.engine.max_prefix_tokens = 704
-  # Gentle: the policy that is searched is one of an early round, which still
-  # makes the errors that it has read.
+  # A gentle training: the search needs a policy as of an early round, which
+  # still makes the errors of its training data.
   config.sft.length = 704
   config.sft.epochs = 1
   config.sft.learning_rate = sft_rate
   config.ppm.length = 1024
   config.ppm.epochs = 3
   config.eval.search.rollouts = 3
-  # As many as cost at least what the search costs.
+  # Enough to cost at least what the search costs.
   config.eval.samples = 24
   config.rounds = (
     rj.RoundConfig(rollouts=8, candidates=4),

@@ -2,8 +2,8 @@
 
   rstar_jax evolve --config=configs/tiny_rl.py --workdir=runs/tiny_rl
 
-"grpo" (the default) learns from whole solutions, "tree" from steps of a search
-by MCTS of about as many tokens; docs/reinforcement.md.
+"grpo" (the default) trains on whole solutions, "tree" on the steps of an MCTS
+of about as many tokens; see docs/reinforcement.md.
 
   rstar_jax evolve --config=configs/tiny_rl.py:tree --workdir=runs/tree
 """
