@@ -263,24 +263,24 @@ def tell() -> None:
   """Prints the run's progress."""
   workdir = store.path(_WORKDIR.value)
   store.check(workdir)
-  found = status.look(workdir)
-  if not found.stages:
+  progress = status.look(workdir)
+  if not progress.stages:
     raise ValueError(layout.no_run(workdir))
-  as_json = json.dumps(dataclasses.asdict(found), indent=2)
-  outside.say(as_json if _JSON.value else status.render(found))
+  as_json = json.dumps(dataclasses.asdict(progress), indent=2)
+  outside.say(as_json if _JSON.value else status.render(progress))
 
 
 def foresee() -> bool:
   """Prints what would fail and the cost; returns whether nothing would."""
   from rstar_jax.tools.preflight import check, findings
 
-  found = check.check(
+  results = check.check(
     _CONFIG.value,
     _TOPOLOGY.value,
     workdir=_WORKDIR.value or "",
     grace=_GRACE.value,
   )
-  return findings.render(found, outside.say)
+  return findings.render(results, outside.say)
 
 
 def run() -> None:
@@ -346,30 +346,30 @@ def run() -> None:
     context = stack.enter_context(
       evolve.open_run(config, workdir, host, reads=stage in _READ)
     )
-    said = ""
+    text = ""
     if stage == "evolve" and host.leads:
       outside.say(f"see it go: rstar_jax watch {workdir}", sys.stderr)
     if stage in ("evolve", "report"):
       make = evolve.evolve if stage == "evolve" else results.write
-      made = make(context)  # On every host; only the first prints the result.
-      said = accuracy.markdown(made) if host.leads else ""
+      result = make(context)  # On every host; only the first prints the result.
+      text = accuracy.markdown(result) if host.leads else ""
     elif stage == "solve":
-      said = answer(context, round_)
+      text = answer(context, round_)
     elif stage == "study":
       study.study(context, round_)
-      said = study_tables.render(context, round_) if host.leads else ""
+      text = study_tables.render(context, round_) if host.leads else ""
     elif stage == "export":
       if host.leads:
         what, push_to = _ARTIFACT.value, _PUSH_TO.value or ""
-        said = export.export(context, round_, what, push_to)
+        text = export.export(context, round_, what, push_to)
     elif stage == "branch":
-      said = branching.branch(context, other, round_) if host.leads else ""
+      text = branching.branch(context, other, round_) if host.leads else ""
     elif stage == "compare":
-      said = study_tables.compare(context, other, round_)
+      text = study_tables.compare(context, other, round_)
     else:
       evolve.STAGES[stage](context, round_)
-    if said and host.leads:
-      outside.say(said)
+    if text and host.leads:
+      outside.say(text)
     if stage in ("evolve", "report") and host.leads:
       outside.say(page.try_write(workdir))
 
@@ -398,8 +398,8 @@ def answer(context: "Context", round_: int | None) -> str:
   outside.say(asking.describe(), sys.stderr)
   if _QUESTIONS.value is not None:
     target = _OUT.value or questions.STANDARD
-    said = questions.answer_file(asking, rows, target)
-    outside.say(said, sys.stderr)
+    summary = questions.answer_file(asking, rows, target)
+    outside.say(summary, sys.stderr)
     return ""
   if _QUESTION.value is None:
     questions.converse(asking)
@@ -428,10 +428,10 @@ def console() -> None:
       ) from None
     raise SystemExit(status)
   if not words or set(words) & set(commands.HELP):
-    told = commands.overview()
+    text = commands.overview()
     if name:
-      told = commands.usage(name, lambda each: flags.FLAGS[each].help)
-    outside.say(told)
+      text = commands.usage(name, lambda each: flags.FLAGS[each].help)
+    outside.say(text)
     return
   if name:
     sys.argv[1] = f"--stage={name}"

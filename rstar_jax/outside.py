@@ -350,11 +350,11 @@ def _short(value: Any) -> str:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-  found = dict(pairs)
-  if len(found) < len(pairs):
+  result = dict(pairs)
+  if len(result) < len(pairs):
     counts = collections.Counter(name for name, _ in pairs)
     raise Bad(f"has {_short(counts.most_common(1)[0][0])} twice in one object")
-  return found
+  return result
 
 
 def _integer(text: str) -> int:

@@ -84,8 +84,8 @@ def with_run(argv: list[str], name: str) -> None:
   if given(argv, "config") is not None:
     return
   workdir = given(argv, "workdir")
-  if workdir and (found := epath.Path(workdir) / name).exists():
-    argv.insert(1, f"--config={found}")
+  if workdir and (file := epath.Path(workdir) / name).exists():
+    argv.insert(1, f"--config={file}")
 
 
 def at_home(argv: list[str]) -> None:
@@ -148,7 +148,9 @@ def _read(name: str) -> config_lib.Config:
       f"{file}:{error.lineno}: {type(error).__name__}: {error.msg}"
     ) from error
   except Exception as error:
-    raise ValueError(f"{_place(file, path, error)}: {_said(error)}") from error
+    raise ValueError(
+      f"{_location(file, path, error)}: {_one_line(error)}"
+    ) from error
   if not isinstance(config, config_lib.Config):
     raise ValueError(
       f"{file}: get_config() must return a Config, not {config!r:.80}; does it "
@@ -168,7 +170,7 @@ def _check_arguments(get_config: Any, arguments: list[str]) -> None:
     ) from None
 
 
-def _place(file: str, path: pathlib.Path, error: Exception) -> str:
+def _location(file: str, path: pathlib.Path, error: Exception) -> str:
   """Returns the file, with its last line in an error's traceback."""
   lines = [
     each.lineno
@@ -178,7 +180,7 @@ def _place(file: str, path: pathlib.Path, error: Exception) -> str:
   return f"{file}:{lines[-1]}" if lines else file
 
 
-def _said(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
   """Returns an exception as one line, with its type if that is informative."""
   text = " ".join(str(error).split())
   if isinstance(error, ValueError | AttributeError):

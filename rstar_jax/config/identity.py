@@ -19,15 +19,15 @@ def identity(config: Any) -> dict[str, Any]:
   `binds=False` in `config/schema.py` are left out: workers, servers, logging,
   caches, and settings of studies.
   """
-  found = {}
+  fields = {}
   for field in dataclasses.fields(config):
     binds, value = (
       field.metadata.get("binds", True),
       getattr(config, field.name),
     )
     if binds is not False:
-      found[field.name] = _plain(value if binds is True else binds(value))
-  return found
+      fields[field.name] = _plain(value if binds is True else binds(value))
+  return fields
 
 
 def _plain(value: Any) -> Any:
@@ -109,9 +109,9 @@ def from_json(text: str | bytes, name: str = "config.json") -> Config:
     ) from None
 
 
-def _fill(part: Any, found: dict[str, Any], whole: Config) -> Any:
+def _fill(part: Any, values: dict[str, Any], whole: Config) -> Any:
   """Assigns the fields of a part of a config; returns the part."""
-  for name, value in found.items():
+  for name, value in values.items():
     owner, field = part, name
     key = f"{type(part).__name__}.{name}"
     new = closed.RENAMED.get(key, name)

@@ -78,7 +78,7 @@ class Plugin:
       raise
     except Exception as error:
       raise PluginError(
-        f"{self._label} raised {_said(error)}{_place(error, self._file)}"
+        f"{self._label} raised {_one_line(error)}{_location(error, self._file)}"
       ) from error
 
 
@@ -116,7 +116,7 @@ def load(name: str, field: str, takes: Sequence[str] | None = None) -> Plugin:
   if not hasattr(module, attribute):
     raise PluginError(
       f"{label}: {module_name} has no {attribute!r}"
-      f"{_near(attribute, [n for n in vars(module) if n[0] != '_'])}"
+      f"{_similar(attribute, [n for n in vars(module) if n[0] != '_'])}"
     )
   function = getattr(module, attribute)
   if not callable(function):
@@ -142,11 +142,11 @@ def _import(name: str, label: str) -> Any:
     files = [each.stem for each in pathlib.Path(folder).glob("*.py")]
     raise PluginError(
       f"{label}: there is no module {error.name!r} in {folder} or on Python's "
-      f"path{_near(name, files)}"
+      f"path{_similar(name, files)}"
     ) from error
   except (Exception, SystemExit) as error:
     raise PluginError(
-      f"{label}: importing {name} raised {_said(error)}{_place(error)}"
+      f"{label}: importing {name} raised {_one_line(error)}{_location(error)}"
     ) from error
 
 
@@ -167,7 +167,7 @@ def _check_signature(
     ) from error
 
 
-def _near(name: str, known: Iterable[str]) -> str:
+def _similar(name: str, known: Iterable[str]) -> str:
   near = difflib.get_close_matches(name, known, n=1)
   return f"; did you mean {near[0]}?" if near else ""
 
@@ -178,12 +178,12 @@ def shown(value: Any) -> str:
   return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _said(error: BaseException) -> str:
+def _one_line(error: BaseException) -> str:
   text = " ".join(str(error).split())[:_LONGEST]
   return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _place(error: BaseException, file: str | None = None) -> str:
+def _location(error: BaseException, file: str | None = None) -> str:
   """Returns the last line of a file, or any, in an error's traceback."""
   if isinstance(error, SyntaxError):
     return ""  # The error's text has the place.

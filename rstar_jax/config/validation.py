@@ -92,14 +92,14 @@ def _check_train(name: str, train: config_lib.TrainConfig) -> None:
 def _check_ranges(name: str, value: Any) -> None:
   """Checks the ranges of a dataclass's fields, nested ones included."""
   for field in dataclasses.fields(value):
-    for each, found in _values(
+    for each, each_value in _values(
       f"{name}.{field.name}", getattr(value, field.name)
     ):
-      if dataclasses.is_dataclass(found):
-        _check_ranges(each, found)
-      elif found is not None:
-        _check_range(each, found, *closed.range_of(field))
-        _check_plugin(each, found, *closed.plugin_of(field))
+      if dataclasses.is_dataclass(each_value):
+        _check_ranges(each, each_value)
+      elif each_value is not None:
+        _check_range(each, each_value, *closed.range_of(field))
+        _check_plugin(each, each_value, *closed.plugin_of(field))
 
 
 def _values(name: str, value: Any) -> Iterator[tuple[str, Any]]:

@@ -60,11 +60,11 @@ def flat(row: Mapping[str, Any]) -> Mapping[str, Any]:
     ("conversations", ("from", "value")),
   ):
     if name in row:
-      flat_row |= _said(row[name], name, keys)
+      flat_row |= _texts_by_role(row[name], name, keys)
       break
   for name, role in (("prompt", "user"), ("completion", "assistant")):
     if isinstance(row.get(name), list):
-      texts = _said(row[name], name, ("role", "content"), (role,))
+      texts = _texts_by_role(row[name], name, ("role", "content"), (role,))
       flat_row[name] = texts[role]
   rewarded = row.get("reward_model")
   if isinstance(rewarded, Mapping) and "ground_truth" in rewarded:
@@ -78,11 +78,13 @@ def flat(row: Mapping[str, Any]) -> Mapping[str, Any]:
         and bare_question
         and bare_question in flat_row[name]
       )
-      flat_row[name] = bare_question if within else _bare(flat_row[name])
+      flat_row[name] = (
+        bare_question if within else _without_instructions(flat_row[name])
+      )
   return flat_row
 
 
-def _said(
+def _texts_by_role(
   messages: Any,
   name: str,
   keys: tuple[str, str],
@@ -147,7 +149,7 @@ def _of_verl(row: Mapping[str, Any], truth: Any) -> dict[str, Any]:
   return fields
 
 
-def _bare(question: str) -> str:
+def _without_instructions(question: str) -> str:
   """Returns a question without the known instructions around it."""
   text = question.strip()
   for each in _BEFORE:

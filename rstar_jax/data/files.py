@@ -75,7 +75,7 @@ def file_rows(path: epath.Path) -> Iterator[Row]:
       f"{path} is a folder, want a .jsonl, .json, .csv or .parquet file; a "
       f"folder of such is named 'hf:FOLDER/SPLIT'"
     )
-  return _whole(_rows(path))
+  return _readable(_rows(path))
 
 
 def _rows(path: epath.Path) -> Iterator[Row]:
@@ -86,7 +86,7 @@ def _rows(path: epath.Path) -> Iterator[Row]:
     yield from read(path)
 
 
-def _whole(rows: Iterator[Row]) -> Iterator[Row]:
+def _readable(rows: Iterator[Row]) -> Iterator[Row]:
   """Yields rows; turns `Damaged` into a ProblemError."""
   try:
     yield from rows

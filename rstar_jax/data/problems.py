@@ -67,7 +67,7 @@ def _collect(
   problems, skipped, total, repeats = [], [], 0, 0
   places: dict[str, tuple[str, Problem]] = {}
   ungraded: collections.Counter[str] = collections.Counter()
-  wanted, others = _wanted(config.where), 0
+  wanted, others = _row_filter(config.where), 0
   for row in rows:
     if config.count and len(problems) == config.count:
       break
@@ -120,7 +120,7 @@ def _collect(
   return problems
 
 
-def _wanted(where: tuple[str, ...]) -> Callable[[Any], bool]:
+def _row_filter(where: tuple[str, ...]) -> Callable[[Any], bool]:
   """Returns a function that tells whether a row or a problem is wanted.
 
   Args:

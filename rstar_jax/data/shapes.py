@@ -166,7 +166,7 @@ def problem_of(
   try:
     answers = _read(value, shape, config)
     if needs_answer and not config.answer_pattern:
-      answers = [_short(each, shape.answer) for each in answers]
+      answers = [_concise(each, shape.answer) for each in answers]
   except Ungraded:
     if needs_answer:
       raise
@@ -200,7 +200,7 @@ def question_of(row: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _short(answer: str, field: str) -> str:
+def _concise(answer: str, field: str) -> str:
   """Returns an answer; of a whole solution, as in Orca-Math, its conclusion."""
   why = len(answer) > _SOLUTION and checkable.why_not(answer)
   if why not in ("prose", "several paragraphs"):

@@ -289,9 +289,9 @@ def _largest(
   pieces: Callable[[int], Iterator[_Piece]], count: int, length: int
 ) -> tuple[int, int]:
   def sizes(k: int) -> tuple[int, int]:
-    found = list(pieces(k))
-    places, rows = batches.placed([tree for _, tree in found], length)
-    items = [len(group.ids) for group, _ in found]
+    group_trees = list(pieces(k))
+    places, rows = batches.placed([tree for _, tree in group_trees], length)
+    items = [len(group.ids) for group, _ in group_trees]
     return rows, int(np.bincount([n for n, _ in places], items).max())
 
   rows, items = zip(*map(sizes, range(count)), strict=True)

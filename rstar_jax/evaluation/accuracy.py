@@ -102,9 +102,9 @@ def table(
         rows[-len(by_method)]["less"] = {"base": dataclasses.asdict(grown)}
     if "mcts" in by_method:
       name = rng.seed_for(seed, "less", round_, split)
-      rows[-1]["less"] = _less(by_method, name)
+      rows[-1]["less"] = _gains(by_method, name)
       if "pass@k" in by_method:
-        rows[-1]["missed"] = _missed(by_method, by_source["mcts"])
+        rows[-1]["missed"] = _failures(by_method, by_source["mcts"])
   return rows
 
 
@@ -120,7 +120,7 @@ def _right(outcomes: Sequence[Outcome]) -> dict[str, bool]:
   return {each.problem_id: each.right for each in outcomes}
 
 
-def _less(
+def _gains(
   by_method: Mapping[str, Sequence[Outcome]], seed: int
 ) -> dict[str, dict[str, Any]]:
   right = {method: _right(outcomes) for method, outcomes in by_method.items()}
@@ -136,7 +136,7 @@ def _less(
   }
 
 
-def _missed(
+def _failures(
   by_method: Mapping[str, Sequence[Outcome]], searches: Sequence[Record]
 ) -> dict[str, int]:
   """Counts the problems that the search did not solve, by cause.
@@ -254,13 +254,13 @@ def markdown(results: Mapping[str, Any]) -> str:
         ],
       ),
       "",
-      *_compared(rows, columns),
-      *_grown(rows, results),
+      *_search_gain_lines(rows, columns),
+      *_policy_gain_lines(rows, results),
     ]
   return "\n".join(lines)
 
 
-def _compared(
+def _search_gain_lines(
   rows: Mapping[tuple[int, str], Mapping[str, Any]],
   columns: Mapping[str, str],
 ) -> list[str]:
@@ -294,7 +294,7 @@ def _compared(
   ]
 
 
-def _grown(
+def _policy_gain_lines(
   rows: Mapping[tuple[int, str], Mapping[str, Any]], results: Mapping[str, Any]
 ) -> list[str]:
   """Returns the newest policy's gain over round 0, and its training data."""

@@ -80,18 +80,18 @@ def measured(
     Work by the part of the name between the prefix and the field.
   """
   names = [each.name for each in dataclasses.fields(Work)]
-  found: dict[str, Work] = {}
+  by_method: dict[str, Work] = {}
   for line in lines:
     for key, problems in line.items():
       name, _, field = key.rpartition("/")
       if field != "problems" or not name.startswith(prefix):
         continue
       if line.get("step") == round_ and problems:
-        total = found.setdefault(name.removeprefix(prefix), Work())
+        total = by_method.setdefault(name.removeprefix(prefix), Work())
         for each in names:
           done = line.get(f"{name}/{each}") or 0.0
           setattr(total, each, getattr(total, each) + done)
-  return found
+  return by_method
 
 
 def tokens(record: Record, units: int | None = None) -> int:

@@ -89,7 +89,7 @@ def _methods(
 ) -> list[str]:
   """Returns the table of all methods and choices, with all units."""
   groups = grouped(part)
-  rows = [row for row in rows if _whole(row, groups)]
+  rows = [row for row in rows if _has_all_units(row, groups)]
   reference = _reference(rows)
   head = [
     *("Method", "Guided by", "Choice", "Right, %"),
@@ -129,7 +129,9 @@ def _methods(
 
 def _curve(rows: Sequence[Mapping[str, Any]]) -> list[str]:
   """Returns the table of accuracy by number of units (paper Figure 3)."""
-  rows = [row for row in rows if _usual(row) or row["choice"] in _CURVES]
+  rows = [
+    row for row in rows if _is_main_choice(row) or row["choice"] in _CURVES
+  ]
   sizes = sorted({row["units"] for row in rows})
   lines: dict[tuple, dict[int, str]] = {}
   for row in rows:
@@ -160,7 +162,9 @@ def _budget(part: Sequence[Record], options: dict[str, Any]) -> list[str]:
     return []
   first = [r for r in search if r["reward"] == search[0]["reward"]]
   budget = sum(r["tokens"] for r in first) / len(first)
-  rows = [row for row in at_budget(part, budget, **options) if _usual(row)]
+  rows = [
+    row for row in at_budget(part, budget, **options) if _is_main_choice(row)
+  ]
   return [
     f"For at most {budget:.0f} generated tokens a problem, what "
     f"{_title(first[0]['source']).lower()} takes.",
@@ -258,12 +262,14 @@ def _quality(quality: Mapping[str, Mapping[str, Any]]) -> list[str]:
   ]
 
 
-def _whole(row: Mapping[str, Any], groups: Mapping[Group, list]) -> bool:
+def _has_all_units(
+  row: Mapping[str, Any], groups: Mapping[Group, list]
+) -> bool:
   records = groups[row["split"], row["reward"], row["method"]]
   return row["units"] == cost.units_of(records)
 
 
-def _usual(row: Mapping[str, Any]) -> bool:
+def _is_main_choice(row: Mapping[str, Any]) -> bool:
   """Returns whether a row has its method's main choice."""
   source = sources.of(row["method"])
   if source.shared and row["reward"] is None:

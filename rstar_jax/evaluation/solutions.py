@@ -96,7 +96,8 @@ def of_tree(
     return min(int(np.searchsorted(ends, node, side="right")), last)
 
   trajectories = [
-    each | {"unit": unit_of(node)} for node, each in _found(tree, how, visited)
+    each | {"unit": unit_of(node)}
+    for node, each in _answered(tree, how, visited)
   ]
   spent[-1] = tree.tokens
   return _record(tree.problem, source, split, trajectories, spent)
@@ -112,13 +113,13 @@ def of_trees(
   trajectories = [
     each | {"unit": unit}
     for unit, tree in enumerate(trees)
-    for _, each in _found(tree, how, False)
+    for _, each in _answered(tree, how, False)
   ]
   spent = list(itertools.accumulate(tree.tokens for tree in trees))
   return _record(trees[0].problem, source, split, trajectories, spent)
 
 
-def _found(
+def _answered(
   tree: Tree, how: TrajectoryValue, visited: bool
 ) -> list[tuple[int, dict]]:
   """Returns the answered nodes of a tree, each with its trajectory."""

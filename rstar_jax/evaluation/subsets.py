@@ -75,10 +75,10 @@ def right(
   ]
   if choice == "pass":
     solved = {each["unit"] for each in answered if each["verdict"] == "equal"}
-    return _some(len(solved), count, units)
+    return _chance_of_any(len(solved), count, units)
   good = sum(each["verdict"] == "equal" for each in answered)
   if good in (0, len(answered)):
-    return _some(good, count, units)
+    return _chance_of_any(good, count, units)
   valued = [each["value"] is not None for each in answered]
   if choice == "majority" or not any(valued):
     return _majority(answered, count, units, normalise)
@@ -86,10 +86,10 @@ def right(
     return _best(answered, count, units)
   name = record["split"], record["problem_id"], units
   drawn = _subsets(count, units, rng.seed_for(seed, "subsets", *name))
-  return _tried(answered, choice, drawn, k, normalise)
+  return _share_right(answered, choice, drawn, k, normalise)
 
 
-def _some(good: int, count: int, units: int) -> float:
+def _chance_of_any(good: int, count: int, units: int) -> float:
   """Returns the probability that a subset has any of `good` units."""
   return 1 - math.comb(count - good, units) / math.comb(count, units)
 
@@ -100,9 +100,9 @@ def _best(answered: Sequence[Record], count: int, units: int) -> float:
   for value in sorted({each["value"] for each in answered}, reverse=True):
     equal = [each for each in answered if each["value"] == value]
     good = sum(each["verdict"] == "equal" for each in equal)
-    before = _some(higher, count, units)
+    before = _chance_of_any(higher, count, units)
     higher += len(equal)
-    total += (_some(higher, count, units) - before) * good / len(equal)
+    total += (_chance_of_any(higher, count, units) - before) * good / len(equal)
   return total
 
 
@@ -157,7 +157,7 @@ def _wins(own: int, others: tuple[int, ...], silent: int, units: int) -> float:
   return ways / math.comb(sum(others) + own + silent, units)
 
 
-def _tried(
+def _share_right(
   answered: Sequence[Record],
   choice: str,
   drawn: Iterable[Sequence[int]],

@@ -289,29 +289,31 @@ def _parse(text: str):
     interpret_as_mixed_fractions=True, lowercase_symbols=False
   )
   try:
-    found = latex2sympy(
+    expression = latex2sympy(
       _readable(text), normalization_config=None, conversion_config=options
     )
   except MemoryError:
     raise
   except Exception:
     return None
-  if isinstance(found, sympy.Expr) and not found.has(sympy.Derivative):
+  if isinstance(expression, sympy.Expr) and not expression.has(
+    sympy.Derivative
+  ):
     # f(x) of an unknown f is treated as a variable.
-    found = found.replace(
+    expression = expression.replace(
       lambda each: isinstance(each, AppliedUndef),
       lambda each: sympy.Symbol(str(each)),
     )
-  if isinstance(found, sympy.Basic):
+  if isinstance(expression, sympy.Basic):
     swap = {
       symbol: sympy.I if str(symbol) == "i" else sympy.Symbol(str(symbol))
-      for symbol in found.free_symbols
+      for symbol in expression.free_symbols
     }
-    if not found.has(sympy.Sum, sympy.Product):
-      found = found.subs(swap)
-    if not found.has(sympy.I):
-      found = found.replace(_is_odd_root, _real_root)
-  return found
+    if not expression.has(sympy.Sum, sympy.Product):
+      expression = expression.subs(swap)
+    if not expression.has(sympy.I):
+      expression = expression.replace(_is_odd_root, _real_root)
+  return expression
 
 
 def _is_odd_root(each) -> bool:

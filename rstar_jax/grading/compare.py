@@ -103,17 +103,17 @@ class Comparison:
     """Compares answers that hold under their conditions alone."""
     if one.kind != two.kind:
       return False
-    found = [conditions.tokens(each.condition) for each in (one, two)]
-    if one.condition != two.condition and () in found:
+    tokens = [conditions.tokens(each.condition) for each in (one, two)]
+    if one.condition != two.condition and () in tokens:
       return False
     return self.equal(one.parts[0], two.parts[0])
 
   def _agree(self, one: Answer, two: Answer) -> bool | None:
     """Compares two answers by their kinds."""
     if one.kind == "set" and two.kind != "set":
-      one = _alone(one)
+      one = _unpacked(one)
     elif two.kind == "set" and one.kind != "set":
-      two = _alone(two)
+      two = _unpacked(two)
     both = {one.kind, two.kind}
     if "case" in both:
       return self._cases(one, two)
@@ -133,7 +133,7 @@ class Comparison:
       if not words.parts:
         return False
       one, two = (
-        _alone(each) if each is words else each for each in (one, two)
+        _unpacked(each) if each is words else each for each in (one, two)
       )
       return self._values(one, two)
     if both == {"words", "ratio"}:
@@ -166,10 +166,10 @@ class Comparison:
     return False
 
   def _values(self, one: Answer, two: Answer) -> bool | None:
-    found = self._quantities(one, two)
+    verdict = self._quantities(one, two)
     units_written = bool(one.unit) + bool(two.unit)
-    if found or units_written != 1 or not (one.product or two.product):
-      return found
+    if verdict or units_written != 1 or not (one.product or two.product):
+      return verdict
     # "5 m" against "5m": these are variables.
     one, two = (
       dataclasses.replace(
@@ -177,7 +177,7 @@ class Comparison:
       )
       for each in (one, two)
     )
-    return _any([found, self._quantities(one, two)])
+    return _any([verdict, self._quantities(one, two)])
 
   def _quantities(self, one: Answer, two: Answer) -> bool | None:
     one, two = _with_unit(one, two.unit), _with_unit(two, one.unit)
@@ -198,14 +198,14 @@ class Comparison:
     constants = [re.search(r"\+[cCkK]$", each) for each in bodies]
     if all(constants):  # Constants of integration may have any name.
       bodies = [f"{each[:-1]}C" for each in bodies]
-    found = self._same(*bodies)
+    verdict = self._same(*bodies)
     written = [each.unit == units.PERCENT for each in (one, two)]
-    if self._percent_is_ratio and not found and any(written):
+    if self._percent_is_ratio and not verdict and any(written):
       if not (one.unit and two.unit):
         at = written.index(True)
         bodies[at] = _scaled(bodies[at], r"\frac{1}{100}")
-        found = _any([found, self._same(*bodies)])
-    return found
+        verdict = _any([verdict, self._same(*bodies)])
+    return verdict
 
   def _choices(self, one: Answer, two: Answer) -> bool | None:
     if one.kind == two.kind:
@@ -227,18 +227,20 @@ class Comparison:
     if one.kind == two.kind and one.body == two.body:
       return True
     if one.kind == "value" and not one.name:
-      asked = re.fullmatch(r"([a-zA-Z](?:[+-]?[a-zA-Z])+)=([^=<>]+)", two.body)
+      sum_of_names = re.fullmatch(
+        r"([a-zA-Z](?:[+-]?[a-zA-Z])+)=([^=<>]+)", two.body
+      )
       # "m + n = 25" answers "what is m + n?".
-      if asked and notation.rational(asked[2]) is not None:
-        return self._same(one.body, asked[2])
+      if sum_of_names and notation.rational(sum_of_names[2]) is not None:
+        return self._same(one.body, sum_of_names[2])
     texts = [
       each.body if each.kind == "relation" else _relation(each)
       for each in (one, two)
     ]
     if not all(texts):
       return False
-    found = self._same_relation(*texts)
-    return found or _any([found, self._sides(*texts)])
+    verdict = self._same_relation(*texts)
+    return verdict or _any([verdict, self._sides(*texts)])
 
   def _sides(self, one: str, two: str) -> bool | None:
     """Compares relations side by side: identities, and chains of several."""
@@ -373,7 +375,7 @@ def _any(verdicts) -> bool | None:
   return None if None in verdicts else False
 
 
-def _alone(answer: Answer) -> Answer:
+def _unpacked(answer: Answer) -> Answer:
   r"""Unpacks a set of one item; "\{\emptyset\}" is not "\emptyset"."""
   if len(answer.parts) != 1 or answer.parts[0].body == r"\emptyset":
     return answer
@@ -403,10 +405,10 @@ def _scaled(body: str, factor: str) -> str:
 
 def _same_name(one: str, two: str) -> bool:
   """Returns whether two left sides may name the same quantity."""
-  found = [re.fullmatch(r"[a-z]\([a-z]\)|y", each) for each in (one, two)]
+  matches = [re.fullmatch(r"[a-z]\([a-z]\)|y", each) for each in (one, two)]
   return (
     one == two
-    or (all(found) and "y" in (one, two))
+    or (all(matches) and "y" in (one, two))
     or (
       len(one) > 3 and len(two) > 3 and "(" not in one + two and "\\" not in one
     )

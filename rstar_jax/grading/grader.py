@@ -119,7 +119,7 @@ class Grader:
       (gold,) if isinstance(gold, str) else tuple(gold) for gold, _ in pairs
     ]
     predicted = [each or "" for _, each in pairs]
-    found = self._find(
+    by_pair = self._find(
       dict.fromkeys(
         (gold, each)
         for several, each in zip(golds, predicted, strict=True)
@@ -127,7 +127,7 @@ class Grader:
       )
     )
     verdicts = [
-      _best([found[gold, each] for gold in several])
+      _best([by_pair[gold, each] for gold in several])
       for several, each in zip(golds, predicted, strict=True)
     ]
     with self._lock:
@@ -137,7 +137,7 @@ class Grader:
 
   def _find(self, pairs: dict) -> dict[tuple[str, str], Verdict]:
     """Returns the verdict on each of the distinct pairs."""
-    found: dict[tuple[str, str], Verdict] = {}
+    verdicts: dict[tuple[str, str], Verdict] = {}
     pending = {}
     for pair in pairs:
       if self._closed:
@@ -145,27 +145,27 @@ class Grader:
       with self._lock:
         known = self._cache.get(pair)
       if known is not None:
-        found[pair] = known
+        verdicts[pair] = known
       elif (decision := self._decide(*pair)) is not None:
-        found[pair] = _NAMES.get(decision, decision)
+        verdicts[pair] = _NAMES.get(decision, decision)
       else:
         pending[pair] = self._submit(pair)
     lost = set()
     for pair, future in pending.items():
       try:
-        found[pair], kept = future.result()
+        verdicts[pair], kept = future.result()
       except concurrent.futures.CancelledError as error:
         raise RuntimeError("the grader is closed") from error
       if not kept:
         lost.add(pair)
     with self._lock:
-      for pair in found:
+      for pair in verdicts:
         if pair not in lost:
-          self._cache[pair] = found[pair]
+          self._cache[pair] = verdicts[pair]
           self._cache.move_to_end(pair)
       while len(self._cache) > self._cache_size:
         self._cache.popitem(last=False)
-    return found
+    return verdicts
 
   def _decide(self, gold: str, predicted: str) -> bool | Verdict | None:
     """Compares in this process if that is quick; otherwise None."""

@@ -54,8 +54,8 @@ def split(text: str) -> list[str]:
 
 def expand(texts: list[str]) -> list[str]:
   """Expands plus-minus signs in texts, unless that gives too many items."""
-  found = [each for text in texts for each in signs(text)]
-  return found if len(found) <= max(_MAX_ITEMS, len(texts)) else texts
+  expanded = [each for text in texts for each in signs(text)]
+  return expanded if len(expanded) <= max(_MAX_ITEMS, len(texts)) else texts
 
 
 def signs(text: str) -> list[str]:

@@ -82,14 +82,14 @@ def judge(
   ran = iter(passes(verify, tested) if tested else ())
   gold = [each for each in answered if each[0].judged and not each[0].tests]
   graded = iter(verdicts(grade, gold) if gold else ())
-  found: list[tuple[Verdict, float] | None] = []
+  judged: list[tuple[Verdict, float] | None] = []
   for problem, _ in answered:
     if not problem.judged:
-      found.append(None)
+      judged.append(None)
       continue
     verdict = next(ran if problem.tests else graded)
-    found.append((verdict, 1.0 if verdict == "equal" else -1.0))
-  return found
+    judged.append((verdict, 1.0 if verdict == "equal" else -1.0))
+  return judged
 
 
 def passes(
@@ -140,15 +140,15 @@ def rewards(
     PluginError: a reward is not a number from -1 to 1.
   """
   plugin = plugins.wrap(reward, "calls.reward")
-  found = []
+  values = []
   for problem, answer in answered:
     worth = plugin(problem, answer)
     # A bool would make a wrong answer worth 0 instead of -1.
     number = isinstance(worth, numbers.Real) and not isinstance(worth, bool)
     if not (number and -1 <= worth <= 1):
       raise plugin.wrong("a number from -1 to 1", plugins.shown(worth))
-    found.append(float(worth))
-  return found
+    values.append(float(worth))
+  return values
 
 
 def verdicts(

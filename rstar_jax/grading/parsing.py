@@ -96,10 +96,10 @@ def _conditional(text: str) -> Answer:
   )
   parts = []
   for body, condition in groups:
-    found = _items(body)
-    several = found.parts if found.kind == "list" else (found,)
+    answer = _items(body)
+    several = answer.parts if answer.kind == "list" else (answer,)
     for each in several:
-      name = each.name or found.name
+      name = each.name or answer.name
       if cases and condition:
         each = Answer("case", name=name, parts=(each,), condition=condition)
       parts.append(dataclasses.replace(each, name=name, condition=condition))
@@ -227,11 +227,11 @@ def _named(text: str) -> Answer | None:
   if not re.search(r"[a-zA-Z]", re.sub(rf"{numeric}(?![a-z])", "", plain)):
     is_name = None  # "\\log 100 = 2"
   if is_name and (len(sides) == 2 or not re.fullmatch(_SYMBOL, sides[-1])):
-    found = _read(last)
+    answer = _read(last)
     if re.search(r"\\in(?![a-z])", text):
-      found = answer_types.as_interval(found)
+      answer = answer_types.as_interval(answer)
     name = notation.compact(plain)
-    return dataclasses.replace(found, name=name, claims=_claims(sides[1:-1]))
+    return dataclasses.replace(answer, name=name, claims=_claims(sides[1:-1]))
   if not any(re.search(r"[a-zA-Z]", _mathless(each)) for each in sides):
     # "3 + 4 = 7"
     return dataclasses.replace(_item(last), claims=_claims(sides[:-1]))
@@ -312,9 +312,9 @@ def _around_zero(variable: str, sign: str, bound: str) -> Answer:
 
 def _inside_array(text: str) -> str:
   """Removes the brackets around an array, which has none of its own."""
-  found = brackets.enclosed(text)
-  if found and found[0] in "([" and _ENVIRONMENT.fullmatch(found[1]):
-    return found[1]
+  parts = brackets.enclosed(text)
+  if parts and parts[0] in "([" and _ENVIRONMENT.fullmatch(parts[1]):
+    return parts[1]
   return text
 
 

@@ -144,8 +144,8 @@ def _logic(text: str) -> str:
 
 def _bare(text: str) -> str:
   """Removes brackets around a text."""
-  found = brackets.enclosed(text)
-  return found[1] if found and found[0] == "(" else text
+  parts = brackets.enclosed(text)
+  return parts[1] if parts and parts[0] == "(" else text
 
 
 def _calls(text: str) -> str:
@@ -159,11 +159,11 @@ def _calls(text: str) -> str:
     inside = text[start:end]
     parts = (brackets.split(inside, ",") or []) if inside.strip() else []
     if around := _ANY_NUMBER.get(match[1]):
-      found = around[0] + around[1].join(parts) + around[2]
+      latex = around[0] + around[1].join(parts) + around[2]
     elif template := _CALLS.get((match[1], len(parts))):
-      found = template % tuple(parts)
+      latex = template % tuple(parts)
     else:
       continue
-    text = text[: match.start()] + found + text[end + 1 :]
+    text = text[: match.start()] + latex + text[end + 1 :]
     start = match.start()  # The arguments may hold calls.
   return text

@@ -27,16 +27,16 @@ def vote_key(answer: str) -> Hashable:
 def _code(program: str) -> Hashable | None:
   """Returns the tokens of a program, None if it is none."""
   try:
-    found = [*tokenize.generate_tokens(io.StringIO(program).readline)]
+    tokens = [*tokenize.generate_tokens(io.StringIO(program).readline)]
   except (SyntaxError, ValueError, tokenize.TokenError):
     return None
   # Invalid Python raises or, before Python 3.12, gives an error token.
-  if any(each.type == tokenize.ERRORTOKEN for each in found):
+  if any(each.type == tokenize.ERRORTOKEN for each in tokens):
     return None
   return "program", tuple(
     # The width of indentation, and line breaks, are layout.
     each.string if each.string.strip() else each.type
-    for each in found
+    for each in tokens
     if each.type not in (tokenize.COMMENT, tokenize.NL)
   )
 

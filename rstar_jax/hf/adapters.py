@@ -275,33 +275,33 @@ def save(
   entries = families.entries(model.config, set(arrays))
   shapes = families.disk_shapes(entries)
   parts: dict[str, list[families.Entry]] = {}
-  made: dict[str, np.ndarray] = {}
+  merged: dict[str, np.ndarray] = {}
   for entry in entries:
     if (*entry.path, "a") in trained:
       parts.setdefault(entry.name, []).append(entry)
     elif entry.path in whole:
       value = sharding.to_host(arrays[entry.path])
-      made[_PREFIX + entry.name] = families.to_disk(value, entry)
+      merged[_PREFIX + entry.name] = families.to_disk(value, entry)
   rank = len(next(x for path, x in trained.items() if path[-1] == "a"))
   ranks: dict[str, int] = {}
   for name, some in parts.items():
     module = name.removesuffix(".weight")
     a, b = _joined(some, trained, shapes[name][0])
-    made[_PREFIX + module + _A], made[_PREFIX + module + _B] = a, b
+    merged[_PREFIX + module + _A], merged[_PREFIX + module + _B] = a, b
     ranks[module] = len(a)
   if jax.process_index() != 0:
     return
   fields = _fields(ranks, rank, alpha, model.head, base)
   text = json.dumps(fields, indent=2, sort_keys=True) + "\n"
   specs = {
-    name: tensors.Spec(made[name].dtype, made[name].shape)
-    for name in sorted(made)
+    name: tensors.Spec(merged[name].dtype, merged[name].shape)
+    for name in sorted(merged)
   }
   with store.staged(folder) as local:
     # PEFT warns about unknown fields, so this is not in its config.
-    said = {} if model.head == "lm" else {reward_heads.HEAD: model.head}
-    values = (made[name] for name in specs)
-    tensors.write_file(local / WEIGHTS, specs, values, **said)
+    metadata = {} if model.head == "lm" else {reward_heads.HEAD: model.head}
+    values = (merged[name] for name in specs)
+    tensors.write_file(local / WEIGHTS, specs, values, **metadata)
     tensors.write_text(local / CONFIG, text)
     if tokenizer is not None:
       tokenizer.save(local)

@@ -216,7 +216,7 @@ def entries(config: ModelConfig, paths: Collection[Path]) -> list[Entry]:
   """
   table = FAMILIES[config.family]
   layers = [sizes_of(each) for each in config.layers()]
-  found: list[Entry] = []
+  result: list[Entry] = []
   ends: dict[str, int] = {}
   seen: dict[Path, str] = {}
   for row in table:
@@ -235,12 +235,12 @@ def entries(config: ModelConfig, paths: Collection[Path]) -> list[Entry]:
         name = row.name.format(i=i, e=expert)
         start = 0 if take_turns(row) else ends.get(name, 0)
         ends[name] = start + _size(row.disk.split()[0], sizes)
-        found.append(Entry(name, path, row, start, sizes, expert))
+        result.append(Entry(name, path, row, start, sizes, expert))
   if missing := sorted(map(str, set(paths) - set(seen))):
     raise ValueError(
       f"family {config.family!r} has no tensor for the parameters {missing}"
     )
-  return found
+  return result
 
 
 def disk_shapes(found: Collection[Entry]) -> dict[str, tuple[int, ...]]:

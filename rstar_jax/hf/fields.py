@@ -29,12 +29,12 @@ def read_json(file: pathlib.Path, **options: Any) -> dict[str, Any]:
     ValueError: the file is damaged; one line with its name and the reason.
   """
   try:
-    found = outside.parse(file.read_bytes(), **options)
+    value = outside.parse(file.read_bytes(), **options)
   except outside.Bad as error:
     raise ValueError(f"{file} {error}: copy it again") from None
-  if not isinstance(found, dict):
+  if not isinstance(value, dict):
     raise ValueError(f"{file} holds no JSON object: copy it again")
-  return found
+  return value
 
 
 class Fields:

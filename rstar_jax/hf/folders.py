@@ -183,13 +183,13 @@ def gguf_file(name_or_folder: str | pathlib.Path) -> pathlib.Path | None:
     return path
   described = ("config.json", adapters.CONFIG)
   if path.is_dir() and not any((path / name).exists() for name in described):
-    found = sorted(path.glob("*.gguf"))
-    if len(found) != 1:
-      many = f", but {len(found)} of these" if found else ""
+    files = sorted(path.glob("*.gguf"))
+    if len(files) != 1:
+      many = f", but {len(files)} of these" if files else ""
       raise FileNotFoundError(
         f"{path} has neither a config.json nor one .gguf file{many}"
       )
-    return found[0]
+    return files[0]
   return None
 
 
@@ -317,12 +317,12 @@ def _download(name: str, weights: bool) -> pathlib.Path:
   except (OSError, ValueError) as error:
     reason = str(error).strip().partition("\n")[0]
     raise ValueError(
-      f"there is no folder {name}{_near(name)}, and the hub does not give a "
+      f"there is no folder {name}{_hint(name)}, and the hub does not give a "
       f"model of that name: {reason}"
     ) from None
 
 
-def _near(name: str) -> str:
+def _hint(name: str) -> str:
   """Returns a hint at a similar folder, "" without one."""
   path = pathlib.Path(name)
   names = [each.parent.name for each in path.parent.glob("*/config.json")]

@@ -139,10 +139,10 @@ def _rope(
       )
     rope["partial_rotary_factor"] = rotated / head_dim
   if LLAMA3 in tables:
-    found = llama3_rope(tables[LLAMA3], rope["rope_theta"], head_dim)
-    if found is None:
+    scaling = llama3_rope(tables[LLAMA3], rope["rope_theta"], head_dim)
+    if scaling is None:
       raise ValueError(f"{metadata.path}: {LLAMA3} is not that of Llama 3")
-    return rope | found
+    return rope | scaling
   if LONG in tables:
     return rope | {
       "rope_type": "longrope",

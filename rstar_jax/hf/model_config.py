@@ -283,11 +283,11 @@ _NOT_WRITTEN = (
 
 def _check_said(config: ModelConfig, fields: Mapping[str, Any]) -> None:
   """Reads fields back, and raises if they do not express the config."""
-  said = from_fields(fields, "config.json")
+  reread = from_fields(fields, "config.json")
   for name, wanted in vars(config).items():
     if name in _NOT_WRITTEN:
       continue
-    got = getattr(said, name)
+    got = getattr(reread, name)
     if got != wanted:
       raise ValueError(
         f"a {_FAMILIES[config.family].name} model has {name}={got!r}: one with "
@@ -348,17 +348,17 @@ def _scales(file: Fields, family: str, head_dim: int) -> dict[str, Any]:
   if family == "granite":
     scale = file.number("attention_multiplier", 1.0)
     names = "embedding_multiplier", "residual_multiplier", "logits_scaling"
-    found = {name: file.number(name, 1.0) for name in names}
+    scales = {name: file.number(name, 1.0) for name in names}
   elif family in _GEMMAS:
     scale = file.whole("query_pre_attn_scalar", 256) ** -0.5
-    found = {"embedding_multiplier": file.whole("hidden_size") ** 0.5}
+    scales = {"embedding_multiplier": file.whole("hidden_size") ** 0.5}
     for name, ours, silent in (
       ("attn_logit_softcapping", "attention_softcap", 50.0),
       ("final_logit_softcapping", "logits_softcap", 30.0),
     ):
       silent = silent if family == "gemma2" else None
-      found[ours] = file.number(name, silent, null=True) or 0.0
-    if family == "gemma3_text" and found["attention_softcap"]:
+      scales[ours] = file.number(name, silent, null=True) or 0.0
+    if family == "gemma3_text" and scales["attention_softcap"]:
       file.refuse("attn_logit_softcapping", "null: transformers ignores it")
   elif family == "gemma4_text":
     return {
@@ -367,7 +367,7 @@ def _scales(file: Fields, family: str, head_dim: int) -> dict[str, Any]:
     }
   else:
     return {}
-  return found | {"attention_scale": 0 if scale == head_dim**-0.5 else scale}
+  return scales | {"attention_scale": 0 if scale == head_dim**-0.5 else scale}
 
 
 def _scale_fields(config: ModelConfig) -> dict[str, Any]:

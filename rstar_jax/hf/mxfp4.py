@@ -25,11 +25,11 @@ class Dequantized:
 
   def __init__(self, tensors: Tensors):
     self._tensors = tensors
-    found = tensors.names()
+    names = tensors.names()
     self._packed = {
       name
-      for name in (each.removesuffix(_BLOCKS) for each in found)
-      if {name + _BLOCKS, name + _SCALES} <= set(found)
+      for name in (each.removesuffix(_BLOCKS) for each in names)
+      if {name + _BLOCKS, name + _SCALES} <= set(names)
     }
 
   def names(self) -> list[str]:

@@ -150,13 +150,13 @@ def read(
   else:
     weight, pair = "score.weight", classes(fields, where)
   bias = f"{weight.removesuffix('weight')}bias"
-  made = {"score.weight": _row(weights, weight, pair)[None] / scale}
-  made["score.bias"] = np.zeros(1, np.float32)
+  head_tensors = {"score.weight": _row(weights, weight, pair)[None] / scale}
+  head_tensors["score.bias"] = np.zeros(1, np.float32)
   if bias in names:
-    made["score.bias"] = _row(weights, bias, pair)[None]
+    head_tensors["score.bias"] = _row(weights, bias, pair)[None]
   hidden = {"lm_head.weight", weight, bias} - {"model.embed_tokens.weight"}
   head = "odds_mlp" if "score.0.weight" in names else "odds"
-  return head, _WithHead(weights, made, hidden)
+  return head, _WithHead(weights, head_tensors, hidden)
 
 
 def _row(

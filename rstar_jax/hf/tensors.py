@@ -232,9 +232,9 @@ def said_of(file: pathlib.Path) -> Mapping[str, str]:
     return opened.metadata() or {}
 
 
-def _header(specs: Mapping[str, Spec], said: Mapping[str, str]) -> bytes:
+def _header(specs: Mapping[str, Spec], metadata: Mapping[str, str]) -> bytes:
   # transformers before version 5 requires "format".
-  header: dict[str, Any] = {"__metadata__": {"format": "pt", **said}}
+  header: dict[str, Any] = {"__metadata__": {"format": "pt", **metadata}}
   start = 0
   for name, spec in specs.items():
     header[name] = {

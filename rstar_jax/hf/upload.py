@@ -29,7 +29,7 @@ def prepare(name: str, kind: Kind, endpoint: str | None = None) -> None:
 
   if not _NAME.fullmatch(name):
     raise ValueError(f"{name!r} is no name on the Hub: give USER/NAME")
-  with _told(name):
+  with _errors_in_one_line(name):
     huggingface_hub.HfApi(endpoint).create_repo(
       name, repo_type=kind, private=True, exist_ok=True
     )
@@ -64,7 +64,7 @@ def push(
     huggingface_hub.CommitOperationAdd(path, str(file))
     for path, file in files.items()
   ]
-  with _told(name):
+  with _errors_in_one_line(name):
     api.create_commit(name, operations, commit_message=message, repo_type=kind)
     private = api.repo_info(name, repo_type=kind).private
   url = f"{api.endpoint}/{'datasets/' * (kind == 'dataset')}{name}"
@@ -87,15 +87,15 @@ def licence(name: str, kind: Kind, endpoint: str | None = None) -> str | None:
 
   api = huggingface_hub.HfApi(endpoint)
   try:
-    found = api.repo_info(name, repo_type=kind, timeout=_SECONDS).card_data
+    card = api.repo_info(name, repo_type=kind, timeout=_SECONDS).card_data
   except Exception:  # A missing network raises many kinds.
     return None
-  named = found.get("license") if found else None
+  named = card.get("license") if card else None
   return ", ".join(named) if isinstance(named, list) else named
 
 
 @contextlib.contextmanager
-def _told(name: str) -> Iterator[None]:
+def _errors_in_one_line(name: str) -> Iterator[None]:
   """Turns errors of `huggingface_hub` into a line."""
   try:
     yield

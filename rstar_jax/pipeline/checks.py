@@ -53,10 +53,10 @@ def check_data(config: Config, *, evaluation: bool = False) -> None:
 
 
 def check_base(config: Config) -> None:
-  """Checks that the base model is there, or at least its tokenizer.
+  """Checks that the base model can be found; its weights are not needed yet.
 
   Raises:
-    ValueError: its folder has no tokenizer; one line.
+    ValueError: there is no such model; one line.
   """
   base = config.policy.path
   if base and not store.is_remote(base):

@@ -91,7 +91,7 @@ def ppm(context: Context, folder: store.Path | str) -> ServedScores:
   if config.servers.compare:
     model = folders.load_ppm(folder, jnp.dtype(config.policy.dtype))
     probes = _prompts(context)
-    values = [float(each) for each in _last(model, probes)]
+    values = [float(each) for each in _last_outputs(model, probes)]
     expected = Expected(str(folder), probes, values=values)
   scores = ServedScores(config.servers, head, expected)
   _ready(context, "ppm", str(folder), scores.servers)
@@ -118,7 +118,7 @@ def reward(config: Config, name: str) -> RewardModel:
   values: list[float] = []
   if config.servers.compare:
     model = described.model(jnp.dtype(config.policy.dtype))
-    values = [float(each) for each in _last(model, probes)]
+    values = [float(each) for each in _last_outputs(model, probes)]
   scores = ServedScores(
     config.servers,
     described.head,
@@ -179,7 +179,9 @@ def _call(params, tokens, *, graphdef):
   return nnx.merge(graphdef, params)(tokens)
 
 
-def _last(model: Transformer, rows: Sequence[Sequence[int]]) -> np.ndarray:
+def _last_outputs(
+  model: Transformer, rows: Sequence[Sequence[int]]
+) -> np.ndarray:
   """Returns a model's output at the last token of each prompt."""
   longest = -(-max(map(len, rows)) // _MULTIPLE) * _MULTIPLE
   # Padding comes last, where causal attention does not see it.
@@ -196,7 +198,7 @@ def _tokens(
   model: Transformer, rows: Sequence[Sequence[int]]
 ) -> list[dict[int, float]]:
   """Returns log-probabilities of the likeliest next tokens of each prompt."""
-  logits = _last(model, rows).astype(np.float64)
+  logits = _last_outputs(model, rows).astype(np.float64)
   logits -= logits.max(-1, keepdims=True)
   logprobs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
   return [

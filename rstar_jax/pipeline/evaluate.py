@@ -71,21 +71,21 @@ class Searcher:
 
   def __call__(self, shards: Sequence[Shard]) -> None:
     """Solves the problems of shards; writes records, and trees of searches."""
-    config, round_, asked = self._context.config, self._round, self._calls
+    config, round_, calls = self._context.config, self._round, self._calls
     scored = self._backend.score is not None
     with units_lib.of_stage(
       *(self._context, round_, "eval", self._backend, shards, "evaluation"),
       load=self.load,
     ) as units:
       units.search(
-        lambda unit: (_solve(unit, config, round_, scored), asked[unit.method]),
+        lambda unit: (_solve(unit, config, round_, scored), calls[unit.method]),
         config.eval.search.in_flight,
-        asked.keys() - set(self._own),
+        calls.keys() - set(self._own),
       )
       for each in self._own:
         units.search_shards(
           lambda part, each=each: _own_search(
-            part, config, round_, asked[each]
+            part, config, round_, calls[each]
           ),
           each,
         )
@@ -135,7 +135,7 @@ def _solve(
       Tree(unit.problem), config.eval.search, config.seed, name
     )
     return _of_tree(tree, unit, config)
-  found = yield from sampling.solutions(
+  samples = yield from sampling.solutions(
     unit.problem,
     source.count(cost.samples_of_evaluation(config)),
     config.seed,
@@ -143,7 +143,7 @@ def _solve(
     scored=scored,
     trajectory_value=config.eval.search.trajectory_value,
   )
-  row = solutions.of_samples(unit.problem, unit.method, unit.split, found)
+  row = solutions.of_samples(unit.problem, unit.method, unit.split, samples)
   return {"": [row]}
 
 

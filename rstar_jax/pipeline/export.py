@@ -63,22 +63,22 @@ def export(
   with contextlib.ExitStack() as stack:
     local = stack.enter_context(store.staged(folder))
     if what == "data":
-      said = _write_data(context, round_, local)
+      summary = _write_data(context, round_, local)
       card = (local / cards.CARD).read_text()
       files = {name: local / name for name in store.files(local)}
     else:
-      said = f"round {round_}, {what}"
+      summary = f"round {round_}, {what}"
       card = _card(source, what)
       if not what.endswith(adapters.FOLDER):
-        found = results.collect(context)
-        text += "\n" + cards.measured(found, round_, what, licence)
+        measured = results.collect(context)
+        text += "\n" + cards.measured(measured, round_, what, licence)
       files = {name: source / name for name in names}
     if what == "policy":
       files[generation.FILE] = local / generation.FILE
       files[generation.FILE].write_text(generation.render(context.tokenizer))
     files[cards.CARD] = local / cards.CARD
     (local / cards.CARD).write_text(cards.add(card, cards.fields(config), text))
-    lines = [f"{folder}: {said}", "", *_listed(files), ""]
+    lines = [f"{folder}: {summary}", "", *_listed(files), ""]
     if not push_to:
       return "\n".join([*lines, "--push_to=USER/NAME pushes them to the Hub."])
     if what != "data":

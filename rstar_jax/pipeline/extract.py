@@ -47,9 +47,11 @@ def extract(context: Context, round_: int) -> None:
     for name in sources
     if manifests.read(folder := context.folder(round_, name)) is None
   }
-  made = [name for name in left if not sources[name]]
-  if made and context.host.leads:
-    _from_trees(context, round_, trees, {name: left[name] for name in made})
+  from_trees = [name for name in left if not sources[name]]
+  if from_trees and context.host.leads:
+    _from_trees(
+      context, round_, trees, {name: left[name] for name in from_trees}
+    )
   for name, folder in left.items():
 
     def info(name=name, folder=folder) -> dict[str, Any]:
@@ -66,7 +68,7 @@ def _from_trees(
   context: Context,
   round_: int,
   folders: list[store.Path],
-  made: dict[str, store.Path],
+  targets: dict[str, store.Path],
 ) -> None:
   """Writes the shards of training data, as many as there are files of trees.
 
@@ -74,13 +76,13 @@ def _from_trees(
     context: the run.
     round_: from 1.
     folders: the folders of trees.
-    made: the folders of "sft" and "pairs", or one of them.
+    targets: the folders of "sft" and "pairs", or one of them.
   """
   parts = pools.parts(folders)
   tasks = []
   for index, part in enumerate(parts):
     name = records.shard_name(index, len(parts))
-    files = {key: folder / name for key, folder in made.items()}
+    files = {key: folder / name for key, folder in targets.items()}
     task = extraction.Task(part, files.get("sft"), files.get("pairs")).left()
     if task.sft or task.pairs:
       tasks.append(task)

@@ -77,14 +77,14 @@ class Ray:
   ) -> Iterator[tuple[Item, Result]]:
     """See `work.Work`; Ray repeats the calls of a host that died."""
     ray = self._join()
-    task = ray.remote(max_retries=_MOST_DEATHS)(_called)
+    task = ray.remote(max_retries=_MOST_DEATHS)(_call)
     left = iter(items)
     calls: dict[Any, Item] = {}
     while True:
       # The cluster may have grown since the last turn.
       ahead = 2 * max(int(ray.cluster_resources().get("CPU", 1)), 1)
-      while len(calls) < ahead and (found := next(left, None)) is not None:
-        calls[task.remote(function, found)] = found
+      while len(calls) < ahead and (item := next(left, None)) is not None:
+        calls[task.remote(function, item)] = item
       if not calls:
         return
       for call in ray.wait(list(calls), num_returns=1)[0]:
@@ -329,7 +329,7 @@ class _Searcher:
     self._stack.close()
 
 
-def _called(function: Callable[[Item], Result], item: Item) -> Result:
+def _call(function: Callable[[Item], Result], item: Item) -> Result:
   return function(item)
 
 

@@ -39,8 +39,8 @@ _KINDS: tuple[str, ...] = typing.get_args(PairKind)
 
 def one_in(config: Config) -> int:
   """Returns N where one problem in N is held out; 0 holds out none."""
-  said = config.ppm.held_out
-  return _HELD_OUT if said < 0 else said
+  count = config.ppm.held_out
+  return _HELD_OUT if count < 0 else count
 
 
 class NothingToLearn(ValueError):
@@ -165,9 +165,9 @@ def pack(
   """Encodes a model's training data, and the held-out pairs by their kind.
 
   Returns:
-    A dict: "training" and "held_out", the folders' names; "measured", the names
-      of the folders of held-out pairs; "items", the number of training items;
-      and "sizes", `training.ppm.largest` of both folders.
+    "training" and "held_out", the folders' names; "measured", the names of the
+    folders of held-out pairs; "items", the number of training items; and
+    "sizes", `training.ppm.largest` of both folders.
   """
   config, tokenizer = context.config, context.tokenizer
   length = config.ppm.length
@@ -197,9 +197,9 @@ def pack(
         # One problem's trees are in memory at a time.
         for part in pools.parts(extract.tree_folders(context, round_)):
           for trees in pools.problems(part):
-            found = scored(trees, kind)
-            encoded = sides.encode_scored(tokenizer, found, length)
-            put(trees[0].problem.id, encoded, len(found))
+            targets = scored(trees, kind)
+            encoded = sides.encode_scored(tokenizer, targets, length)
+            put(trees[0].problem.id, encoded, len(targets))
     # Nothing is held out where nothing would be left to train on.
     training, kept = _PARTS if items[False] else _PARTS[::-1]
     measured = [
@@ -246,5 +246,5 @@ def scored(trees: Sequence[Tree], kind: str) -> list[ppm_lib.Scored]:
   for group in trajectories_lib.by_problem(trees):
     right, wrong, _ = trajectories_lib.graded(group)
     solutions += trajectories_lib.distinct([*right, *wrong])
-  made = ppm_lib.outcomes if kind == "orm" else ppm_lib.q_values
-  return made(solutions)
+  convert = ppm_lib.outcomes if kind == "orm" else ppm_lib.q_values
+  return convert(solutions)

@@ -196,7 +196,9 @@ def _answer(
     graded: collections.deque[concurrent.futures.Future] = collections.deque()
 
     def grade(problem: Problem, solution: Solution) -> None:
-      answers.write(_row(problem, solution, _right(context, problem, solution)))
+      answers.write(
+        _row(problem, solution, _is_right(context, problem, solution))
+      )
 
     def found(index: int, solution: Solution) -> None:
       graded.append(graders.submit(grade, problems[index], solution))
@@ -213,7 +215,7 @@ def _answer(
       each.result()
 
 
-def _right(
+def _is_right(
   context: Context, problem: Problem, solution: Solution
 ) -> bool | None:
   """Returns whether a solution is right, None where that is unknown."""
@@ -345,7 +347,7 @@ class _Answers:
           f"{name}:{number} is no answer of a question: give another --out"
         )
       if row["asked"] != self._by["asked"]:
-        was, own = _said(row), _said(self._by)
+        was, own = _round_and_method(row), _round_and_method(self._by)
         what = f"{was}, not {own}" if was != own else "another model or config"
         raise ValueError(f"{name}:{number} is of {what}: give another --out")
       self.begun.add((row["id"], row["question"]))
@@ -385,7 +387,7 @@ class _Answers:
     return text
 
 
-def _said(row: dict[str, Any]) -> str:
+def _round_and_method(row: dict[str, Any]) -> str:
   return f"round {row.get('round')} by {row.get('method')}"
 
 
@@ -420,10 +422,10 @@ def _turn(asking: Asking, question: str) -> str:
 
 
 def _solve(asking: Asking, question: str) -> Solution:
-  found: list[Solution] = []
+  solutions: list[Solution] = []
   asking.solver.solve(
     [asking.asked(outside.valid(question))],
-    lambda _, solution: found.append(solution),
+    lambda _, solution: solutions.append(solution),
     1,
   )
-  return found[0]
+  return solutions[0]

@@ -16,9 +16,9 @@ def write(context: Context) -> dict[str, Any]:
   """
   if not context.host.leads:
     return {}
-  found = collect(context)
-  json_io.write(context.workdir / layout.RESULTS, found)
-  return found
+  measured = collect(context)
+  json_io.write(context.workdir / layout.RESULTS, measured)
+  return measured
 
 
 def collect(context: Context) -> dict[str, Any]:

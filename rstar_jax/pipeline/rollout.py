@@ -148,7 +148,7 @@ def info(
     counts_lib.add(levels, {str(problem.level): one})
   known = stats["problems"] + len(retired)
   solved = (stats["solved"] + len(retired)) / known
-  found = {
+  fields = {
     "problems": stats["problems"],
     "retired": len(retired),
     "solved": solved,
@@ -159,8 +159,8 @@ def info(
     "hard": stats["hard"],
     "generated_tokens": stats["tokens"],
   }
-  context.writer.write(round_, scalars.solved(found), "rollout")
-  return found
+  context.writer.write(round_, scalars.solved(fields), "rollout")
+  return fields
 
 
 def _hardest_first(
@@ -185,8 +185,8 @@ def _check_order(shards: Sequence[Shard]) -> None:
   there = set(store.children(shards[0].path.parent))
   for shard in shards:
     if shard.path.name in there and shard.done():
-      found = {each.problem_id for each in outcomes.of_file(shard.path)}
-      if found != {unit.problem.id for unit in shard.units}:
+      written = {each.problem_id for each in outcomes.of_file(shard.path)}
+      if written != {unit.problem.id for unit in shard.units}:
         raise ValueError(
           f"{shard.path} has other problems than it should: another version of "
           "rstar_jax has written it, or it followed other trees of the last "
@@ -201,16 +201,16 @@ def _mastered(context: Context, round_: int) -> set[str]:
   Each problem is judged by the last round that searched it, since a round that
   leaves a problem out has no trees of it.
   """
-  found: set[str] = set()
+  mastered: set[str] = set()
   seen: set[str] = set()
   number = round_
   while number > 1 and context.config.rounds[number - 1].retire:
     number -= 1
     searched = pools.outcomes_of([context.finished(number, "trees")])
     new = [each for each in searched if each.problem_id not in seen]
-    found.update(each.problem_id for each in new if each.mastered)
+    mastered.update(each.problem_id for each in new if each.mastered)
     seen.update(each.problem_id for each in new)
-  return found
+  return mastered
 
 
 def grow(
@@ -303,13 +303,13 @@ def _own_trees(
       for i, trees in enumerate(forest)
       if number < spec.trees or not any(map(tree_lib.solved, trees))
     ]
-    found = named.search(
+    new_trees = named.search(
       [problems[i] for i in going],
       dataclasses.replace(search_config, rollouts=rollouts),
       calls,
       config.seed,
       name=("rollout", round_, number),
     )
-    for i, tree in zip(going, found, strict=True):
+    for i, tree in zip(going, new_trees, strict=True):
       forest[i].append(tree)
   return [{"": [tree.to_record() for tree in trees]} for trees in forest]

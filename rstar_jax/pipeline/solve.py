@@ -165,10 +165,10 @@ def solve(context: Context, round_: int, question: str) -> Solution:
   Raises:
     ValueError: no candidate of the search reached an answer.
   """
-  (found,) = solve_all(context, round_, [question])
-  if found is None:
+  (solution,) = solve_all(context, round_, [question])
+  if solution is None:
     raise ValueError(NO_ANSWER)
-  return found
+  return solution
 
 
 def solve_all(
@@ -186,14 +186,14 @@ def solve_all(
   """
   solver = Solver(context, round_)
   seed, budget = context.config.seed, solver.budget()
-  asked = [Asked(each, budget, seed) for each in questions]
-  found: list[Solution | None] = [None] * len(asked)
+  requests_ = [Asked(each, budget, seed) for each in questions]
+  solutions: list[Solution | None] = [None] * len(requests_)
 
   def done(index: int, solution: Solution) -> None:
-    found[index] = solution if solution.answer is not None else None
+    solutions[index] = solution if solution.answer is not None else None
 
-  solver.solve(asked, done, solver.in_flight(budget))
-  return found
+  solver.solve(requests_, done, solver.in_flight(budget))
+  return solutions
 
 
 class Solver:
@@ -403,7 +403,7 @@ class Solver:
       mcts.check([problem], config, self._calls(budget.how.source))
       search = mcts.search_tree(tree, config, each.seed, each.name)
       if heard is not None:
-        search = _heard(search, functools.partial(heard, tree))
+        search = _notifying(search, functools.partial(heard, tree))
       return self._of_tree((yield from search))
     return (yield from self._sampled(problem, each))
 
@@ -464,17 +464,17 @@ def _timed(search: Search[Solution]) -> Search[Solution]:
   return dataclasses.replace(solution, seconds=time.monotonic() - began)
 
 
-def _heard(search: Search[Tree], heard: Callable[[], None]) -> Search[Tree]:
+def _notifying(search: Search[Tree], heard: Callable[[], None]) -> Search[Tree]:
   """Runs a search, and calls `heard` whenever its tree may have grown."""
-  found = None
+  results = None
   while True:
     try:
-      asked = search.send(found)
+      asks = search.send(results)
     except StopIteration as end:
       heard()
       return end.value
     heard()
-    found = yield asked
+    results = yield asks
 
 
 def _no_opinion(questions, prefixes, rows) -> list[np.ndarray]:

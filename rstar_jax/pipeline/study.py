@@ -245,8 +245,8 @@ class Searcher:
     else:
       units.search_shards(solve, method)
 
-  def _rows(self, found: Sequence[dict[str, Any]]) -> list[units_lib.Rows]:
-    return [{"": [row | {"reward": self._reward or None}]} for row in found]
+  def _rows(self, records: Sequence[dict[str, Any]]) -> list[units_lib.Rows]:
+    return [{"": [row | {"reward": self._reward or None}]} for row in records]
 
   def _calls_of(self, method: str) -> Calls:
     if method not in self._calls:
@@ -263,14 +263,14 @@ class Searcher:
     """Values held-out problems' trees; `name` is the file of the first ones."""
     context = self._context
     wanted = {unit.problem.id for unit in part}
-    found = {
+    by_problem = {
       trees[0].problem.id: quality.of_problem(
         trees, self._backend.score, context.config.extract
       )
       for trees in pools.problems(self._parts[context.workdir / name])
       if trees[0].problem.id in wanted
     }
-    return [{"": [found[unit.problem.id]]} for unit in part]
+    return [{"": [by_problem[unit.problem.id]]} for unit in part]
 
 
 def _key(unit: Unit) -> tuple[str, str]:

@@ -30,13 +30,13 @@ def read(folder: store.Path) -> list[dict[str, Any]]:
 
 def _methods(folder: store.Path) -> list[str]:
   """Returns the names of methods' folders, those of plugins last."""
-  found = {
+  names = {
     name
     for model in store.children(folder)
     if model != layout.TABLES
     for name in store.children(folder / model)
   }
-  own = found - {*sources.SOURCES, layout.HELD_OUT, layout.QUALITY}
+  own = names - {*sources.SOURCES, layout.HELD_OUT, layout.QUALITY}
   return [*sources.SOURCES, *sorted(own)]
 
 

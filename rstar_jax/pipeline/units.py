@@ -224,8 +224,8 @@ class Units:
       if part.left.isdisjoint(places):
         continue
       stopping.check()
-      found = make([units[place] for place in places])
-      for place, rows in zip(places, found, strict=True):
+      results = make([units[place] for place in places])
+      for place, rows in zip(places, results, strict=True):
         if place in part.left:
           self._put(part, place, rows)
 

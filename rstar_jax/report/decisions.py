@@ -33,18 +33,18 @@ def of_round(
   """
   splits: dict[str, list[tuple[Judged, str]]] = {}
   for path in sorted((folder / "eval").glob(f"*/{layout.TREES_OF}shard-*")):
-    found = list(_judged(path, evaluation))
-    if found:
+    judged = list(_judged(path, evaluation))
+    if judged:
       rows = each_row(path.with_name(path.name.removeprefix(layout.TREES_OF)))
-      splits.setdefault(next(rows)["split"], []).extend(found)
+      splits.setdefault(next(rows)["split"], []).extend(judged)
   return [
     {
       "split": split,
-      "failures": collections.Counter(why for _, why in found),
-      "levels": _by_level([tree for tree, _ in found]),
-      **decisions.rates([tree for tree, _ in found]),
+      "failures": collections.Counter(why for _, why in judged),
+      "levels": _by_level([tree for tree, _ in judged]),
+      **decisions.rates([tree for tree, _ in judged]),
     }
-    for split, found in splits.items()
+    for split, judged in splits.items()
   ]
 
 

@@ -74,16 +74,16 @@ class Forest:
     """
     self._begin("test", round_, last)
     for path in sorted((folder / "eval").glob("*/shard-*")):
-      found: dict[str, dict[str, Record]] = {}
+      by_problem: dict[str, dict[str, Record]] = {}
       for row in each_row(path):
-        found.setdefault(row["problem_id"], {})[row["source"]] = row
+        by_problem.setdefault(row["problem_id"], {})[row["source"]] = row
       by_id = {
         record["problem"]["id"]: record
         for record in trees_lib.records(
           path.with_name(layout.TREES_OF + path.name)
         )
       }
-      for name, sources in found.items():
+      for name, sources in by_problem.items():
         record = by_id.get(name)
         if not self._count(record):
           continue
@@ -104,7 +104,7 @@ class Forest:
     self._begin("training", round_, last)
     seen: collections.Counter[str] = collections.Counter()
     trees = folder / "trees"
-    both = [_Made(folder / name) for name in ("sft", "pairs")]
+    both = [_TrainingRows(folder / name) for name in ("sft", "pairs")]
     # Each turn of reinforcement has a subfolder.
     for path in sorted([*trees.glob("shard-*"), *trees.glob("*/shard-*")]):
       if self._rows_of_set <= 0:
@@ -286,17 +286,17 @@ def _answers(
   sources: Mapping[str, Record], evaluation: Mapping[str, Any]
 ) -> Record:
   """Returns the verdicts on the search, the greedy solution and samples."""
-  found: Record = {}
+  fields: Record = {}
   if "mcts" in sources:
     select, k = trees_lib.choice(evaluation)
-    found["search"] = choices.choose(sources["mcts"], select, k=k).verdict
+    fields["search"] = choices.choose(sources["mcts"], select, k=k).verdict
   for row in sources.get("greedy", {}).get("trajectories", ())[:1]:
-    found["greedy"] = row["verdict"]
+    fields["greedy"] = row["verdict"]
   samples = sources.get("samples", {}).get("trajectories")
   if samples:
     right = sum(each["verdict"] == "equal" for each in samples)
-    found["samples"] = [right, len(samples)]
-  return found
+    fields["samples"] = [right, len(samples)]
+  return fields
 
 
 def _counted(spec: Mapping[str, Any], search: Mapping[str, Any]) -> bool:
@@ -306,7 +306,7 @@ def _counted(spec: Mapping[str, Any], search: Mapping[str, Any]) -> bool:
   )
 
 
-class _Made:
+class _TrainingRows:
   """The rows of training data in a folder, by problem."""
 
   def __init__(self, folder: epath.Path):
@@ -327,22 +327,22 @@ class _Made:
       if same.exists()
       else {path for name in names for path in self._files.get(name, ())}
     )
-    found: dict[str, list[Record]] = {}
+    by_problem: dict[str, list[Record]] = {}
     for path in sorted(paths):
       for row in each_row(path):
         if row["problem_id"] in names:
-          found.setdefault(row["problem_id"], []).append(row)
-    return found
+          by_problem.setdefault(row["problem_id"], []).append(row)
+    return by_problem
 
   @functools.cached_property
   def _files(self) -> dict[str, set[epath.Path]]:
     """The files with rows of a problem, by its id; this reads all files."""
-    found: dict[str, set[epath.Path]] = {}
+    files: dict[str, set[epath.Path]] = {}
     if self._folder.is_dir():
       for path in self._folder.glob("shard-*"):
         for row in each_row(path):
-          found.setdefault(row["problem_id"], set()).add(path)
-    return found
+          files.setdefault(row["problem_id"], set()).add(path)
+    return files
 
 
 def _count(path: epath.Path) -> int:

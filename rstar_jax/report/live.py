@@ -132,20 +132,20 @@ class Watch:
       self._life = now
 
   def _read(self, files: Snapshot, changed: list[str]) -> None:
-    found, said = status.Status(str(self.workdir), [], {}, {}), ""
+    progress, problem = status.Status(str(self.workdir), [], {}, {}), ""
     try:
-      found = status.look(self.workdir, files)
+      progress = status.look(self.workdir, files)
     except ValueError as error:
-      said = str(error)
+      problem = str(error)
     read = records.now(self.workdir.name, files)
     self._newest.read(files, changed, read["config"])
     overview = overview_lib.overview(read)
-    overview["live"] = _of_status(found)
-    overview["live"]["said"] = said
+    overview["live"] = _of_status(progress)
+    overview["live"]["said"] = problem
     overview["live"]["samples"] = list(self._newest.samples)
     self.shown = Shown(
       self.shown.version + 1,
-      bool(found.stages) and all(e.state == "done" for e in found.stages),
+      bool(progress.stages) and all(e.state == "done" for e in progress.stages),
       outside.valid(json.dumps(overview, allow_nan=False)),
       trees_lib.encode(self._newest.problems),
       time.monotonic(),
@@ -165,27 +165,27 @@ def _check(workdir: store.Path) -> None:
     raise ValueError(layout.no_run(workdir))
 
 
-def _of_status(found: status.Status) -> dict[str, Any]:
+def _of_status(progress: status.Status) -> dict[str, Any]:
   """Returns the page's data on progress."""
-  head, rows = status.table(found) if found.stages else ([], [])
-  hosts = {host: _doing(line) for host, line in found.last.items()}
-  for each in found.at_work:
+  head, rows = status.table(progress) if progress.stages else ([], [])
+  hosts = {host: _work_of_host(line) for host, line in progress.last.items()}
+  for each in progress.at_work:
     known = hosts.setdefault(each.host, {"stage": "", "age": each.age})
     known |= {"shards": each.shards, "age": min(each.age, known["age"])}
   return {
-    "begun": bool(found.stages),
-    "summary": status.summary(found) if found.stages else "",
-    "left": status.time_left(found) if found.stages else "",
+    "begun": bool(progress.stages),
+    "summary": status.summary(progress) if progress.stages else "",
+    "left": status.time_left(progress) if progress.stages else "",
     "head": head,
     "rows": rows,
-    "studies": status.studies(found),
+    "studies": status.studies(progress),
     "hosts": [{"host": host, **hosts[host]} for host in sorted(hosts)],
   }
 
 
-def _doing(line: Mapping[str, Any]) -> dict[str, Any]:
+def _work_of_host(line: Mapping[str, Any]) -> dict[str, Any]:
   """Returns the page's data on a host's work, from a line of metrics."""
-  found = {"stage": "", "step": line["step"], "age": line["age"]}
+  fields = {"stage": "", "step": line["step"], "age": line["age"]}
   names = {
     "rate": ("generated_tokens_per_second", "tokens_per_second"),
     "full": ("useful_slots",),
@@ -196,11 +196,11 @@ def _doing(line: Mapping[str, Any]) -> dict[str, Any]:
     prefix, _, what = key.rpartition("/")
     if not prefix or not math.isfinite(value):
       continue
-    found["stage"] = prefix.partition("/")[0]
+    fields["stage"] = prefix.partition("/")[0]
     for name, whats in names.items():
       if what in whats:
-        found[name] = value
-  return found
+        fields[name] = value
+  return fields
 
 
 class _Server(http.server.ThreadingHTTPServer):
@@ -246,11 +246,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     elif name == "problems":
       self._answer(200, _TEXT, watch.shown.problems.encode())
     elif block.isdecimal() and len(block) < 20:
-      found = watch.tree(int(block))
-      if found is None:
+      packed = watch.tree(int(block))
+      if packed is None:
         self._answer(404, _TEXT, b"this tree is not kept here any more")
       else:
-        self._answer(200, _TEXT, found.encode())
+        self._answer(200, _TEXT, packed.encode())
     else:
       self._answer(404, _TEXT, b"there is no such page")
 

@@ -109,14 +109,14 @@ def losses(metrics: Iterable[Mapping[str, Any]]) -> Rows:
         continue  # Not finite: the training diverged.
       if what in kinds and scalars.of_training(name):
         kinds[what].setdefault(name, {})[row["step"]] = value
-  found = []
+  rows_ = []
   for name, points in curves.items():
     round_, kind = scalars.of_training(name)
     steps = sorted(points)
     # The last point is always kept.
     every = -(-len(steps) // _POINTS)
     kept = sorted({*steps[::every], *steps[-1:]})
-    found.append(
+    rows_.append(
       {
         "name": name,
         "round": round_,
@@ -127,12 +127,12 @@ def losses(metrics: Iterable[Mapping[str, Any]]) -> Rows:
         ],
       }
     )
-  return found
+  return rows_
 
 
 def ppm(rows: Iterable[Mapping[str, Any]]) -> Rows:
   """Returns the accuracy of each reward model on held-out pairs."""
-  found = []
+  rows_ = []
   for row in rows:
     each = {
       "round": row["round"],
@@ -145,8 +145,8 @@ def ppm(rows: Iterable[Mapping[str, Any]]) -> Rows:
         "accuracy": measured.get("accuracy"),
         "pairs": measured.get("pairs"),
       }
-    found.append(each)
-  return found
+    rows_.append(each)
+  return rows_
 
 
 def quality(rounds: Iterable[Mapping[str, Any]]) -> Rows:
@@ -330,20 +330,20 @@ def blocks(text: str) -> Rows:
   Returns:
     {"heading"}, {"text"} or {"head", "rows"} each, in order.
   """
-  found: Rows = []
+  parts: Rows = []
   for part in re.split(r"\n\s*\n", text.strip()):
     lines = part.strip().splitlines()
     if not lines:
       continue
     if lines[0].startswith("#"):
-      found.append({"heading": lines[0].lstrip("# ")})
+      parts.append({"heading": lines[0].lstrip("# ")})
     elif lines[0].startswith("|"):
       cells = [
         [cell.strip() for cell in line.strip().strip("|").split("|")]
         for line in lines
       ]
       # The second line is the ruler below the head.
-      found.append({"head": cells[0], "rows": cells[2:]})
+      parts.append({"head": cells[0], "rows": cells[2:]})
     else:
-      found.append({"text": " ".join(lines)})
-  return found
+      parts.append({"text": " ".join(lines)})
+  return parts

@@ -100,7 +100,9 @@ def now(name: str, files: Snapshot) -> dict[str, Any]:
   for number in layout.rounds(files.folders()):
     folder = layout.round_name(number)
     manifests = {
-      each: _said(files.read(f"{folder}/{each}/{layout.MANIFEST}") or None)
+      each: _stage_fields(
+        files.read(f"{folder}/{each}/{layout.MANIFEST}") or None
+      )
       for each in _FOLDERS
     }
     unsolved = {"count": 0, "suspects": [], "rows": []}
@@ -161,7 +163,7 @@ def _is_finite(value: Any) -> bool:
   return type(value) is int or type(value) is float and math.isfinite(value)
 
 
-def _said(manifest: dict[str, Any] | None) -> dict[str, Any] | None:
+def _stage_fields(manifest: dict[str, Any] | None) -> dict[str, Any] | None:
   """Returns a manifest's fields about its stage, without its files."""
   if manifest is None:
     return None
@@ -172,9 +174,9 @@ def _round(
   folder: epath.Path, number: int, evaluation: Mapping[str, Any]
 ) -> dict[str, Any]:
   """Reads the records of a round, except its trees."""
-  found: dict[str, Any] = {"round": number}
+  fields: dict[str, Any] = {"round": number}
   for name in _FOLDERS:
-    found[name] = _said(_object(folder / name / layout.MANIFEST))
+    fields[name] = _stage_fields(_object(folder / name / layout.MANIFEST))
   unsolved: dict[str, Any] = {"count": 0, "suspects": [], "rows": []}
   for row in _unsolved(folder / "sft"):
     unsolved["count"] += 1
@@ -182,18 +184,18 @@ def _round(
       unsolved["suspects"].append(row["problem_id"])
     unsolved["rows"].append(row)
     if len(unsolved["rows"]) > 2 * _UNSOLVED:
-      unsolved["rows"] = _first(unsolved["rows"])
-  unsolved["rows"] = _first(unsolved["rows"])
-  found["unsolved"] = unsolved
-  found["decisions"] = decisions.of_round(folder, evaluation)
+      unsolved["rows"] = _most_suspicious(unsolved["rows"])
+  unsolved["rows"] = _most_suspicious(unsolved["rows"])
+  fields["unsolved"] = unsolved
+  fields["decisions"] = decisions.of_round(folder, evaluation)
   study = folder / layout.STUDY
   tables = study / layout.TABLES
-  found["study"] = (
+  fields["study"] = (
     tables.read_bytes().decode(errors="replace") if tables.exists() else ""
   )
   shards = study.glob(f"*/{layout.QUALITY}/shard-*") if study.is_dir() else []
-  found["quality"] = [row for path in sorted(shards) for row in each_row(path)]
-  return found
+  fields["quality"] = [row for path in sorted(shards) for row in each_row(path)]
+  return fields
 
 
 def _unsolved(folder: epath.Path) -> Iterator[dict[str, Any]]:
@@ -204,12 +206,12 @@ def _unsolved(folder: epath.Path) -> Iterator[dict[str, Any]]:
     yield from each_row(path)
 
 
-def _first(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _most_suspicious(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
   """Returns the most suspicious rows, in order."""
   return sorted(rows, key=unsolved_lib.rank)[:_UNSOLVED]
 
 
 def _object(path: epath.Path) -> dict[str, Any] | None:
   """Returns the JSON object in a file, None if it cannot be read."""
-  found = json_io.read(path)
-  return found if isinstance(found, dict) else None
+  value = json_io.read(path)
+  return value if isinstance(value, dict) else None

@@ -155,8 +155,8 @@ def _plan(config: dict) -> Iterator[tuple[int, str]]:
   given = extract["sft_source"] and extract["pairs_source"]
   for number in range(1, len(config["rounds"]) + 1):
     for name in layout.STAGES:
-      made = layout.folders_of(name, _algorithm(config, number))
-      if made and (name != "rollout" or not given):
+      folders = layout.folders_of(name, _algorithm(config, number))
+      if folders and (name != "rollout" or not given):
         yield number, name
 
 
@@ -291,13 +291,13 @@ def _owner(line: dict) -> tuple[int, str] | None:
 
 
 def _estimate(
-  found: Status, work_of: dict[tuple[int, str], float | None]
+  progress: Status, work_of: dict[tuple[int, str], float | None]
 ) -> None:
   """Estimates the remaining time of each stage, where that is possible."""
   # Seconds and work of the latest finished stage of each name; the evaluation
   # of round 0 differs from the others.
   known: dict[tuple[str, str], tuple[float, float | None]] = {}
-  for stage in found.stages:
+  for stage in progress.stages:
     work = work_of[stage.round, stage.name]
     if stage.state == "done":
       stage.left = 0.0
@@ -310,8 +310,8 @@ def _estimate(
       if work and before:
         seconds *= work / before
       stage.left = max(seconds - (stage.seconds or 0.0), 0.0)
-  times = [stage.left for stage in found.stages]
-  found.left = None if None in times else sum(times)
+  times = [stage.left for stage in progress.stages]
+  progress.left = None if None in times else sum(times)
 
 
 def _work(
@@ -461,7 +461,7 @@ def time_left(found: Status) -> str:
   unknown = [stage for stage in found.stages if stage.left is None]
   if not unknown:
     return f"about {duration(found.left)}" if found.left else "none"
-  told = sum(stage.left or 0.0 for stage in found.stages)
+  seconds = sum(stage.left or 0.0 for stage in found.stages)
   names = ", ".join(dict.fromkeys(stage.name for stage in unknown))
-  least = f", more than {duration(told)}" if told else ""
+  least = f", more than {duration(seconds)}" if seconds else ""
   return f"unknown{least}: no round has finished its {names}"

@@ -137,9 +137,9 @@ def tried(tree: Tree, counted: bool) -> np.ndarray:
       than answers; such a visit is not a rollout.
   """
   own = (tree.terminal != tree_lib.ANSWERED) & counted
-  found = (tree.visits - own > 0) | (tree.num_children > 0)
-  found[tree_lib.ROOT_INDEX] = True
-  return found
+  through = (tree.visits - own > 0) | (tree.num_children > 0)
+  through[tree_lib.ROOT_INDEX] = True
+  return through
 
 
 def by_prefix(tree: Tree) -> dict[tuple[str, ...], int]:
@@ -156,8 +156,8 @@ def taken(
     nodes: see `by_prefix`.
     rows: the problem's SFT rows; those of other trees are ignored.
   """
-  found = [nodes.get(tuple(row["steps"])) for row in rows]
-  return [node for node in found if node is not None]
+  places = [nodes.get(tuple(row["steps"])) for row in rows]
+  return [node for node in places if node is not None]
 
 
 def pairs_within(
@@ -172,12 +172,12 @@ def pairs_within(
   Returns:
     [kind, preferred node, other node, weight] each.
   """
-  found = []
+  pairs = []
   for row in rows:
     sides = [nodes.get(tuple(row[name])) for name in ("chosen", "rejected")]
     if None not in sides:
-      found.append([row["kind"], *sides, round(row["weight"], _DECIMALS)])
-  return found
+      pairs.append([row["kind"], *sides, round(row["weight"], _DECIMALS)])
+  return pairs
 
 
 def encode(value: Any) -> str:

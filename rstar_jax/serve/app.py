@@ -191,7 +191,7 @@ class _Writer:
   def events(self) -> AsyncIterator[Any]:
     """Returns the news of the request; None where there is none yet."""
     request = self._request
-    asked = [
+    requests = [
       Asked(
         request.question,
         request.budget,
@@ -202,7 +202,7 @@ class _Writer:
       for number in range(request.choices)
     ]
     watch = request.tree and request.stream
-    return self._service.answer(asked, watch=watch)
+    return self._service.answer(requests, watch=watch)
 
   async def whole(self, events: AsyncIterator[Any]) -> dict[str, Any]:
     """Returns the answer at once."""

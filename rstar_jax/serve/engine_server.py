@@ -151,7 +151,7 @@ class Served:
       if len(stop) != 1:
         raise Refused(f"stop={text!r} is not one token here")
       stops.add(stop[0])
-    found = engine.submit(
+    futures = engine.submit(
       ids,
       [(seed + number) % _SEED for number in range(count)],
       Stop(limit, frozenset(stops)),
@@ -161,11 +161,11 @@ class Served:
       "object": "text_completion",
       "model": body.get("model", ""),
       "choices": [
-        self._choice(number, each, stops) for number, each in enumerate(found)
+        self._choice(number, each, stops) for number, each in enumerate(futures)
       ],
       "usage": {
         "prompt_tokens": len(ids),
-        "completion_tokens": sum(len(each.token_ids) for each in found),
+        "completion_tokens": sum(len(each.token_ids) for each in futures),
       },
     }
 
@@ -187,11 +187,11 @@ class Served:
       ("top_k", 0),
       ("min_p", 0.0),
     ):
-      asked, here = body.get(name, default), getattr(self._config, name)
-      if asked != here:
+      value, own = body.get(name, default), getattr(self._config, name)
+      if value != own:
         raise Refused(
-          f"{name}={asked!r} is asked for, and {here} served: start this "
-          f"server with --config.engine.{name}={asked}"
+          f"{name}={value!r} is asked for, and {own} served: start this "
+          f"server with --config.engine.{name}={value}"
         )
     return temperature
 
@@ -232,12 +232,10 @@ class Served:
     Other tokens' probabilities are not known here, and are not needed.
     """
     pair = self._reward.answers if self._reward else None
-    asked = outside.sequence(
-      body["logprob_token_ids"], "logprob_token_ids", int
-    )
-    if pair is None or set(asked) != set(pair):
+    ids = outside.sequence(body["logprob_token_ids"], "logprob_token_ids", int)
+    if pair is None or set(ids) != set(pair):
       raise Refused(
-        f"logprob_token_ids={asked}: no model that answers so is served here"
+        f"logprob_token_ids={ids}: no model that answers so is served here"
       )
     return {
       "object": "text_completion",
@@ -296,8 +294,8 @@ class Served:
 
 def _ids(value: Any, what: str, known: int) -> list[int]:
   """Returns the token ids of a request; raises `outside.Bad`."""
-  found = outside.sequence(value, what, int)
-  return [outside.integer(each, what, 0, known - 1) for each in found]
+  ids = outside.sequence(value, what, int)
+  return [outside.integer(each, what, 0, known - 1) for each in ids]
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):

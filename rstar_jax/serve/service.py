@@ -74,9 +74,9 @@ class Growth:
     nodes, rollouts = len(tree), tree.rollouts
     if (nodes, rollouts) == (self._nodes, self._rollouts):
       return None
-    found = trees.grown(tree, self._nodes, self._rollouts, self._counted)
+    grown = trees.grown(tree, self._nodes, self._rollouts, self._counted)
     self._nodes, self._rollouts = nodes, rollouts
-    return found
+    return grown
 
 
 class Service:

@@ -174,11 +174,11 @@ def read(body: bytes, served: Served, *, chat: bool) -> Request:
 
 
 def _read(fields: dict[str, Any], served: Served, chat: bool) -> Request:
-  asked = "messages" if chat else "prompt"
+  field = "messages" if chat else "prompt"
   # A field that is null counts as absent.
   given = {name: value for name, value in fields.items() if value is not None}
   for name, value in given.items():
-    if name in (*_OURS, *_MEANT, *_IGNORED, asked):
+    if name in (*_OURS, *_MEANT, *_IGNORED, field):
       continue
     if name not in _NOTHING:
       raise Refused(
@@ -188,12 +188,12 @@ def _read(fields: dict[str, Any], served: Served, chat: bool) -> Request:
       raise Refused(f"{name} is not supported here: leave it out", param=name)
   question = _chat(given) if chat else _prompt(given.get("prompt"))
   if not question.strip():
-    raise Refused("the question is empty", param=asked)
+    raise Refused("the question is empty", param=field)
   if len(question) > served.question_characters:
     raise Refused(
       f"the question has {len(question)} characters; "
       f"{served.question_characters} are the most",
-      param=asked,
+      param=field,
       code="context_length_exceeded",
     )
   model = outside.string(given.get("model", served.name), "model", 200)
@@ -320,11 +320,11 @@ def _budget(
 
 
 def _stops(value: Any) -> tuple[str, ...]:
-  found = [value] if isinstance(value, str) else value
-  found = outside.sequence(found, "stop", str)
-  if len(found) > 4 or not all(found):
+  texts = [value] if isinstance(value, str) else value
+  texts = outside.sequence(texts, "stop", str)
+  if len(texts) > 4 or not all(texts):
     raise Refused("stop is not 1 to 4 texts", param="stop")
-  return tuple(found)
+  return tuple(texts)
 
 
 def _truth(fields: Mapping[str, Any], name: str) -> bool:
@@ -374,8 +374,8 @@ def cut(
     The parts, cut, and OpenAI's `finish_reason`.
   """
   whole = "".join(parts)
-  found = [at for each in stop if (at := whole.find(each)) >= 0]
-  end, reason = min(found, default=len(whole)), "stop"
+  places = [at for each in stop if (at := whole.find(each)) >= 0]
+  end, reason = min(places, default=len(whole)), "stop"
   if limit is not None and (most := count(whole, limit)) < end:
     end, reason = most, "length"
   kept = []
@@ -395,8 +395,8 @@ def report(
     budget: the request's budget.
     tree: the tree in the page's format, None if it was not requested.
   """
-  found = solution.to_record() | {"budget": dataclasses.asdict(budget)}
-  return found if tree is None else found | {"tree": tree}
+  fields = solution.to_record() | {"budget": dataclasses.asdict(budget)}
+  return fields if tree is None else fields | {"tree": tree}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -423,13 +423,13 @@ class Answer:
     self, index: int, text: str, reason: str, more: Mapping[str, Any]
   ) -> dict[str, Any]:
     """Returns a choice of `whole`."""
-    said: dict[str, Any] = {"text": text}
+    content: dict[str, Any] = {"text": text}
     if self.request.chat:
       message = {"role": "assistant", "content": text, "refusal": None}
-      said = {"message": message}
+      content = {"message": message}
     return {
       "index": index,
-      **said,
+      **content,
       "logprobs": None,
       "finish_reason": reason,
       "rstar_jax": dict(more),
@@ -443,12 +443,12 @@ class Answer:
     more: Mapping[str, Any] | None = None,
   ) -> str:
     """Returns an event of a stream: text, the end, or growth of the tree."""
-    said: dict[str, Any] = {"text": text}
+    content: dict[str, Any] = {"text": text}
     if self.request.chat:
-      said = {"delta": {"content": text} if text else {}}
+      content = {"delta": {"content": text} if text else {}}
     choice = {
       "index": index,
-      **said,
+      **content,
       "logprobs": None,
       "finish_reason": reason,
     }

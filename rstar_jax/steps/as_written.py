@@ -60,7 +60,7 @@ def keep_in_decoding(backend, written: Mapping[str, Any]) -> None:
     written: content of its tokenizer.json.
   """
   kept = [each for each in parts(written, "decoder") if each["type"] != "Strip"]
-  _replace(backend, written, "decoder", _changed(kept, "Metaspace"))
+  _replace(backend, written, "decoder", _without_space(kept, "Metaspace"))
 
 
 def keep_in_encoding(backend, written: Mapping[str, Any]) -> None:
@@ -70,7 +70,7 @@ def keep_in_encoding(backend, written: Mapping[str, Any]) -> None:
   kept = [each for each in parts(written, "normalizer") if not _begins(each)]
   _replace(backend, written, "normalizer", kept)
   split = parts(written, "pre_tokenizer")
-  split = _changed(split, "Metaspace", "ByteLevel")
+  split = _without_space(split, "Metaspace", "ByteLevel")
   _replace(backend, written, "pre_tokenizer", split)
   backend.add_tokens(
     [
@@ -89,11 +89,11 @@ def _begins(normalizer: Mapping[str, Any]) -> bool:
   return normalizer["type"] == "Prepend" or normalizer.get("pattern") == doubles
 
 
-def _changed(found, *kinds: str) -> list[dict[str, Any]]:
+def _without_space(parts, *kinds: str) -> list[dict[str, Any]]:
   """Returns parts, changed so that those of some kinds add no space."""
   return [
     {**each, **_NO_SPACE[each["type"]]} if each["type"] in kinds else each
-    for each in found
+    for each in parts
   ]
 
 
@@ -129,10 +129,10 @@ def problem(
   whole = "".join(_TRIED)
   cuts = re.split(f"({grammar.MARKER.pattern})", whole)
   for text in (*cuts, *_TRIED, whole):
-    if (found := decode(encode(text))) != text:
-      same = len(os.path.commonprefix([text, found]))
+    if (decoded := decode(encode(text))) != text:
+      same = len(os.path.commonprefix([text, decoded]))
       here = slice(max(same - _SHOWN // 2, 0), same + _SHOWN // 2)
-      return f"{text[here]!r} comes back as {found[here]!r}"
+      return f"{text[here]!r} comes back as {decoded[here]!r}"
   for pieces in (cuts, _TRIED):
     if [i for piece in pieces for i in encode(piece)] != list(encode(whole)):
       return "the parts of a text have other ids than the text"

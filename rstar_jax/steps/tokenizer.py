@@ -200,8 +200,8 @@ class HfTokenizer:
 
 def _before(backend) -> tuple[int, ...]:
   """Returns the special tokens that a tokenizer puts before a text."""
-  found = backend.encode("0")
-  tokens = zip(found.ids, found.special_tokens_mask, strict=True)
+  ids = backend.encode("0")
+  tokens = zip(ids.ids, ids.special_tokens_mask, strict=True)
   begun = itertools.takewhile(lambda each: each[1], tokens)
   return tuple(token for token, _ in begun)
 
@@ -246,19 +246,19 @@ def _load(name_or_folder: str):
   if not written:
     # It can convert vocab.json and merges.txt, if it knows their class.
     try:
-      found = transformers.AutoTokenizer.from_pretrained(
+      loaded = transformers.AutoTokenizer.from_pretrained(
         name_or_folder, trust_remote_code=False
       )
     except Exception as error:  # Of any kind.
       reason = error
     else:
       # Without any file it creates an empty tokenizer.
-      if isinstance(found, kind) and found.encode("0"):
-        return found
-  said = str(reason).strip().partition("\n")[0]
+      if isinstance(loaded, kind) and loaded.encode("0"):
+        return loaded
+  reason_line = str(reason).strip().partition("\n")[0]
   if folder.is_dir() and not written:
-    said = (
+    reason_line = (
       "it has no tokenizer.json, nor vocab.json and merges.txt with a class in "
       "tokenizer_config.json or config.json that transformers knows"
     )
-  raise ValueError(f"{name_or_folder}: no tokenizer can be read: {said}")
+  raise ValueError(f"{name_or_folder}: no tokenizer can be read: {reason_line}")

@@ -50,10 +50,10 @@ def alone(folder: store.Path, seconds: float = _SECONDS) -> Iterator[None]:
       "can be, or make this one so"
     ) from error
   while file is None:
-    who = _who(path)
+    who = _holder(path)
     here = who.get("host") == socket.gethostname()
     if here or time.monotonic() > until:
-      raise ValueError(_said(who, folder, path, here))
+      raise ValueError(_message(who, folder, path, here))
     time.sleep(_LOOK_SECONDS)
     file = _locked(path)
   with file:
@@ -89,16 +89,18 @@ def _locked(path: pathlib.Path) -> io.RawIOBase | None:
     file.close()
 
 
-def _who(path: pathlib.Path) -> dict:
+def _holder(path: pathlib.Path) -> dict:
   """Returns the description of the process that has the lock."""
   with contextlib.suppress(OSError, outside.Bad):
-    found = outside.parse(path.read_bytes())
-    if isinstance(found, dict):
-      return found
+    who = outside.parse(path.read_bytes())
+    if isinstance(who, dict):
+      return who
   return {}
 
 
-def _said(who: dict, folder: store.Path, path: pathlib.Path, here: bool) -> str:
+def _message(
+  who: dict, folder: store.Path, path: pathlib.Path, here: bool
+) -> str:
   began = who.get("began")
   since = ""
   if isinstance(began, int):

@@ -58,7 +58,7 @@ class Checkpoints:
     try:
       self.wait()
     finally:
-      with self._said():
+      with self._errors_in_one_line():
         self._checkpointer.close()
 
   def save(self, step: int, state: Any) -> None:
@@ -88,11 +88,11 @@ class Checkpoints:
     """Waits until the last `save` is complete; raises as `save`."""
     writing, self._writing = self._writing, None
     if writing is not None:
-      with self._said():
+      with self._errors_in_one_line():
         writing.result()
 
   @contextlib.contextmanager
-  def _said(self) -> Iterator[None]:
+  def _errors_in_one_line(self) -> Iterator[None]:
     """Turns orbax's errors into one line.
 
     Raises:
@@ -136,8 +136,8 @@ class Checkpoints:
     """
     for step in self.steps():
       try:
-        found = self._checkpointer.checkpointables_metadata(step)
-        shapes = found.custom_metadata["shapes"]
+        metadata = self._checkpointer.checkpointables_metadata(step)
+        shapes = metadata.custom_metadata["shapes"]
       except Exception as error:  # noqa: BLE001, orbax raises many kinds.
         _skip(self._folder, step, error)
         continue

@@ -44,8 +44,8 @@ def of_host(
   """
   unique = f"-{index}-{uuid.uuid4().hex}" if index else ""
   own = f"requests{unique}.jsonl"
-  found = map(_NAME.fullmatch, store.children(folder))
-  others = sorted({each[1] for each in found if each} - {own})
+  matches = map(_NAME.fullmatch, store.children(folder))
+  others = sorted({each[1] for each in matches if each} - {own})
   return Journal(folder / own, [folder / each for each in others], check)
 
 

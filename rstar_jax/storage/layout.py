@@ -119,10 +119,10 @@ def no_run(workdir: store.Path) -> str:
     name for name in store.children(beside) if (beside / name / CONFIG).exists()
   ]
   near = difflib.get_close_matches(workdir.name, names, n=1)
-  found = [beside / each for each in near]
-  if not found and workdir.exists() and (beside / CONFIG).exists():
-    found = [beside]  # A folder within a run was given.
-  hint = f"; did you mean {found[0]}?" if found else ""
+  near_runs = [beside / each for each in near]
+  if not near_runs and workdir.exists() and (beside / CONFIG).exists():
+    near_runs = [beside]  # A folder within a run was given.
+  hint = f"; did you mean {near_runs[0]}?" if near_runs else ""
   return f"there is no run in {workdir}{hint}"
 
 

@@ -145,9 +145,9 @@ def _digests(
       return version.size, before[-1]
     return store.digest(folder / name, version)
 
-  found = list(store.prefetch(digest, names, folder))
+  digests = list(store.prefetch(digest, names, folder))
   fresh = dict(known)
-  for name, (size, sha256) in zip(names, found, strict=True):
+  for name, (size, sha256) in zip(names, digests, strict=True):
     version = versions[name]
     if size == version.size and store.is_settled(folder, version):
       fresh[name] = [*version, sha256]
@@ -155,7 +155,7 @@ def _digests(
     # In a read-only place files are hashed at each start.
     with contextlib.suppress(OSError):
       json_io.write(cache, fresh)
-  return found
+  return digests
 
 
 def _cache_of(folder: store.Path) -> store.Path:
@@ -171,12 +171,12 @@ def _verified(cache: store.Path) -> dict[str, list]:
   """Returns [size, generation, hash] of hashed files, by name."""
   data = store.read(cache)
   try:
-    found = outside.parse(data or b"{}", most=json_io.MOST)
+    cached = outside.parse(data or b"{}", most=json_io.MOST)
   except outside.Bad:
     return {}
   wanted = [int, str, str]
   return {
     name: each
-    for name, each in (found.items() if isinstance(found, dict) else ())
+    for name, each in (cached.items() if isinstance(cached, dict) else ())
     if isinstance(each, list) and list(map(type, each)) == wanted
   }

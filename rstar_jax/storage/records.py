@@ -89,13 +89,13 @@ class ShardWriter:
     """
     self._packed.write(self._compressor.flush())
     packed = self._packed.getvalue()
-    said = {
+    head = {
       "rows": self._count,
       "bytes": len(packed),
       "sha256": hashlib.sha256(packed).hexdigest(),
       "info": info or {},
     }
-    text = json_io.line({**said, "check": json_io.digest(said)})
+    text = json_io.line({**head, "check": json_io.digest(head)})
     size = len(text).to_bytes(4, "little")
     with stopping.deferred():
       store.write(self._path, b"".join([_MARK, size, text, packed]))
@@ -155,8 +155,8 @@ def rows_of(path: epath.PathLike) -> Iterator[dict[str, Any]]:
   """
   path = store.path(path)
   with _opened(path) as file:
-    found = _header_of(path, file)
-    if found is None:
+    head = _header_of(path, file)
+    if head is None:
       yield from _plain_rows(path, file)
       return
     count, packed = 0, _Hashed(file)
@@ -166,7 +166,7 @@ def rows_of(path: epath.PathLike) -> Iterator[dict[str, Any]]:
         yield json.loads(text)
     except (zstd.ZstdError, EOFError, ValueError, RecursionError) as error:
       raise _corrupt(path, f"its rows cannot be read ({error})") from None
-    _check_hash(path, found, count, packed.sums.hexdigest())
+    _check_hash(path, head, count, packed.sums.hexdigest())
 
 
 def header(path: epath.PathLike) -> dict[str, Any]:
@@ -309,11 +309,11 @@ def _header_of(path: store.Path, file: BinaryIO) -> dict[str, Any] | None:
 
 
 def _check_hash(
-  path: store.Path, found: Mapping[str, Any], count: int, sha256: str
+  path: store.Path, head: Mapping[str, Any], count: int, sha256: str
 ) -> None:
-  if count != found["rows"]:
-    raise _corrupt(path, f"says {found['rows']} rows, and has {count}")
-  if sha256 != found["sha256"]:
+  if count != head["rows"]:
+    raise _corrupt(path, f"says {head['rows']} rows, and has {count}")
+  if sha256 != head["sha256"]:
     raise _corrupt(path, "the rows do not match their sha256")
 
 
@@ -334,8 +334,8 @@ def _footer_of(path: store.Path, file: BinaryIO) -> dict[str, Any]:
     raise _corrupt(path, "the last line is cut short")
   try:
     footer = outside.parse(last)[_FOOTER]
-    found = {"rows": footer["rows"], "sha256": footer["sha256"]}
+    head = {"rows": footer["rows"], "sha256": footer["sha256"]}
   except (ValueError, KeyError, TypeError):
     raise _corrupt(path, "the last line is not a footer") from None
-  _check_hash(path, found, count, sums.hexdigest())
-  return found
+  _check_hash(path, head, count, sums.hexdigest())
+  return head

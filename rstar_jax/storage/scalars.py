@@ -61,16 +61,16 @@ def accuracies(
     rows: see `evaluation.accuracy.table`.
     decisions: see `report.decisions.of_round`.
   """
-  found = {}
+  metrics = {}
   for row in rows:
     split = layout.split_name(row["split"])
-    found[f"{split}/{METHODS[row['method']]}"] = row["accuracy"]
+    metrics[f"{split}/{METHODS[row['method']]}"] = row["accuracy"]
   for row in decisions:
     for who in ("ppm", "policy", "chance"):
       if who in row:
         split = layout.split_name(row["split"])
-        found[f"{split}/picks_{who}"] = row[who][0]
-  return found
+        metrics[f"{split}/picks_{who}"] = row[who][0]
+  return metrics
 
 
 def accuracies_in(

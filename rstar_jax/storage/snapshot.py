@@ -177,7 +177,7 @@ def _object(text: str) -> dict[str, Any] | None:
   """Returns the JSON object in a text, None if it is none."""
   try:
     # Metrics may be NaN.
-    found = outside.parse(text, most=1 << 28, constant=float)
+    value = outside.parse(text, most=1 << 28, constant=float)
   except outside.Bad:
     return None
-  return found if isinstance(found, dict) else None
+  return value if isinstance(value, dict) else None

@@ -333,8 +333,8 @@ def modified(file: Path) -> float | None:
     if not is_remote(file):
       return file.stat().st_mtime
     with _bucket(file) as bucket:
-      found = bucket.modified(str(file))
-      return found.replace(tzinfo=datetime.UTC).timestamp()
+      seconds = bucket.modified(str(file))
+      return seconds.replace(tzinfo=datetime.UTC).timestamp()
   return None
 
 

@@ -112,8 +112,8 @@ class Tracker:
 def _name_of(workdir: store.Path) -> str:
   """Returns the run's unique name at trackers."""
   file = workdir / layout.TRACKED
-  found = json_io.read(file)
-  if not isinstance(found, dict) or not isinstance(found.get("name"), str):
-    found = {"name": f"{workdir.name}-{uuid.uuid4().hex[:8]}"}
-    json_io.write(file, found)
-  return found["name"]
+  stored = json_io.read(file)
+  if not isinstance(stored, dict) or not isinstance(stored.get("name"), str):
+    stored = {"name": f"{workdir.name}-{uuid.uuid4().hex[:8]}"}
+    json_io.write(file, stored)
+  return stored["name"]

@@ -24,14 +24,14 @@ def load_task(name: str = "math") -> Task:
   if name == "code":
     return code.CODE
   if name.startswith(gym.PREFIX):
-    found = gym.task(name.removeprefix(gym.PREFIX))
+    task = gym.task(name.removeprefix(gym.PREFIX))
   else:
     plugin = plugins.load(name, "config.task", ())
-    found = plugin()
-    if not isinstance(found, Task):
-      raise plugin.wrong("an rstar_jax.Task", plugins.shown(found))
-    _check_shown(found, f"config.task={name!r}")
-  return _guarded(found)
+    task = plugin()
+    if not isinstance(task, Task):
+      raise plugin.wrong("an rstar_jax.Task", plugins.shown(task))
+    _check_shown(task, f"config.task={name!r}")
+  return _guarded(task)
 
 
 def _check_shown(task: Task, label: str) -> None:

@@ -93,7 +93,7 @@ def rewrite(
     Rows of "question" and "steps", and numbers of those left out, by reason.
   """
   left_out: collections.Counter[str] = collections.Counter()
-  found = []
+  rewritten = []
   for row in rows:
     try:
       bodies, value = gsm8k.steps_of(row["question"], row["answer"])
@@ -104,16 +104,16 @@ def rewrite(
     if most_steps and len(bodies) - 1 > most_steps:
       left_out["it has more steps than asked for"] += 1
     else:
-      found.append((row, bodies, value))
-  ran = sandbox.run([bodies for _, bodies, _ in found])
+      rewritten.append((row, bodies, value))
+  ran = sandbox.run([bodies for _, bodies, _ in rewritten])
   printed = [
     (str(value), result.stdout if result.status == "ok" else "")
-    for (*_, value), result in zip(found, ran, strict=True)
+    for (*_, value), result in zip(rewritten, ran, strict=True)
   ]
   verdicts = grader.grade(printed)
   kept = []
   for (row, *_), (_, stdout), verdict in zip(
-    found, printed, verdicts, strict=True
+    rewritten, printed, verdicts, strict=True
   ):
     if verdict != "equal":
       left_out["what the code prints is not the answer"] += 1
@@ -142,12 +142,12 @@ def read(source: str) -> list[Mapping[str, str]]:
   for row in open_source(source)[1]:
     if row.error:
       raise ProblemError(f"{row.place}: {row.error}")
-    found = row.value if isinstance(row.value, Mapping) else {}
-    if not all(isinstance(found.get(k), str) for k in ("question", "answer")):
+    fields = row.value if isinstance(row.value, Mapping) else {}
+    if not all(isinstance(fields.get(k), str) for k in ("question", "answer")):
       raise ProblemError(
         f"{row.place}: want GSM8K's fields, question and answer, both texts"
       )
-    rows.append(found)
+    rows.append(fields)
   if not rows:
     raise ProblemError(f"{source} has no rows")
   return rows

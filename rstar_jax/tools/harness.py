@@ -50,8 +50,8 @@ def answer_all(
   """
   questions = [asked(each.doc, each.args[0]) for each in requests]
   distinct = list(dict.fromkeys(questions))
-  found = solve.solve_all(context, round_, distinct)
-  texts = dict(zip(distinct, map(written, found), strict=True))
+  solutions = solve.solve_all(context, round_, distinct)
+  texts = dict(zip(distinct, map(written, solutions), strict=True))
   return [texts[each] for each in questions]
 
 

@@ -95,12 +95,12 @@ def on_processbench(
   }
   first = processbench.SUBSETS[0]
   threshold = processbench.best_threshold(marked[first], chances[first])
-  found = {
+  by_subset = {
     name: processbench.measure(each, chances[name], threshold)
     for name, each in marked.items()
   }
-  mean = sum(each["f1"] for each in found.values()) / len(found)
-  return {"threshold": threshold, "subsets": found, "mean_f1": mean}
+  mean = sum(each["f1"] for each in by_subset.values()) / len(by_subset)
+  return {"threshold": threshold, "subsets": by_subset, "mean_f1": mean}
 
 
 def on_trees(score: Score, trees: Sequence[Tree]) -> dict[str, Any]:
@@ -172,10 +172,10 @@ def judge(
   Returns:
     Reward model -> figures of "processbench", "prmbench" and "trees".
   """
-  found: dict[str, dict[str, Any]] = {}
+  figures: dict[str, dict[str, Any]] = {}
   for name in rewards:
     score = score_of(name, config)
-    each = found[name] = {}
+    each = figures[name] = {}
     if by_subset:
       each["processbench"] = on_processbench(score, by_subset)
     if by_kind:
@@ -186,7 +186,7 @@ def judge(
     # Frees its memory for the next one.
     del score
     gc.collect()
-  return found
+  return figures
 
 
 def _flags() -> dict[str, flags.FlagHolder]:
@@ -220,17 +220,17 @@ def main(argv: Sequence[str], given: dict[str, flags.FlagHolder]) -> None:
   if output and not (folder := pathlib.Path(output).absolute().parent).is_dir():
     raise ValueError(f"--output={output}: there is no folder {folder}")
   hosts.check_devices()
-  found = judge(
+  figures = judge(
     config,
     rewards,
     by_subset=subsets(bench) if bench else None,
     by_kind=prmbench.read(open_source(kinds)[1]) if kinds else (),
     trees=shards.read_trees(trees) if trees else (),
   )
-  for each in tables(found):
+  for each in tables(figures):
     outside.say(f"{each}\n")
   if output:
-    pathlib.Path(output).write_text(json.dumps(found, indent=2) + "\n")
+    pathlib.Path(output).write_text(json.dumps(figures, indent=2) + "\n")
 
 
 if __name__ == "__main__":

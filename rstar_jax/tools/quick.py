@@ -77,21 +77,21 @@ def _search(given: argparse.Namespace) -> Tree:
 
 def tell(tree: Tree, page: str, say: Callable[[str], None]) -> None:
   """Prints the problem, the search's result, and next commands."""
-  found = trajectories(tree)
-  right = sum(bool(each.correct) for each in found)
+  solutions = trajectories(tree)
+  right = sum(bool(each.correct) for each in solutions)
   dropped = ", ".join(f"{n} {why}" for why, n in sorted(tree.dropped.items()))
   say(
     f"{tree.rollouts} rollouts, {tree.tokens} tokens: a tree of {len(tree)} "
     f"nodes, each a step whose code ran (not in it: {dropped or 'none'})."
   )
-  say(f"{right} of its {len(found)} solutions are right.")
-  chosen = choose.majority([each.answer for each in found])
+  say(f"{right} of its {len(solutions)} solutions are right.")
+  chosen = choose.majority([each.answer for each in solutions])
   if chosen is None:
     say("No solution has an answer: try --rollouts=32, or another --problem.")
   else:
-    answer = found[chosen].answer
-    count = collections.Counter(each.answer for each in found)[answer]
-    verdict = "right" if found[chosen].correct else "wrong"
+    answer = solutions[chosen].answer
+    count = collections.Counter(each.answer for each in solutions)[answer]
+    verdict = "right" if solutions[chosen].correct else "wrong"
     say(f"The answer of most, {count} of them: {answer}, which is {verdict}.")
   say(
     "The number of a node is its Q: how rollouts through it ended on average, "

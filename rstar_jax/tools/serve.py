@@ -50,23 +50,25 @@ def _flags() -> dict[str, flags.FlagHolder]:
 def main(argv: Sequence[str], given: dict[str, flags.FlagHolder]) -> None:
   if len(argv) > 1:
     raise ValueError(f"{argv[1]!r} is no flag")
-  found = {name: each.value for name, each in given.items()}
-  if found["config"] is None or not (found["policy"] or found["ppm"]):
+  values = {name: each.value for name, each in given.items()}
+  if values["config"] is None or not (values["policy"] or values["ppm"]):
     raise ValueError("give --config, and --policy or --ppm, or both")
-  key = os.environ.get(found["api_key_env"], "")
-  if found["api_key_env"] and not key:
+  key = os.environ.get(values["api_key_env"], "")
+  if values["api_key_env"] and not key:
     raise ValueError(
-      f"--api_key_env={found['api_key_env']}: the environment lacks it"
+      f"--api_key_env={values['api_key_env']}: the environment lacks it"
     )
   hosts.check_devices()
   # The port is taken before models are loaded, which takes minutes.
-  with command.listening(found["host"], found["port"]):
+  with command.listening(values["host"], values["port"]):
     pass
   served = engine_server.Served(
-    found["config"], policy=found["policy"], ppm=found["ppm"]
+    values["config"], policy=values["policy"], ppm=values["ppm"]
   )
-  with engine_server.make(served, found["host"], found["port"], key) as server:
-    outside.say(f"serving at http://{found['host']}:{server.server_port}/v1")
+  with engine_server.make(
+    served, values["host"], values["port"], key
+  ) as server:
+    outside.say(f"serving at http://{values['host']}:{server.server_port}/v1")
     try:
       server.serve_forever()
     except KeyboardInterrupt:

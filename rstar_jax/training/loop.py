@@ -218,7 +218,7 @@ def fit_model(
   tx = state_lib.optimizer(config, num_steps)
   graphdef, params, rest = nnx.split(model, nnx.Param, ...)
   places = None if mesh is None else sharding.shardings(params, mesh)
-  params, *frozen = _trained(
+  params, *frozen = _divided(
     *(params, config, model.config.dtype), session.seed, mesh
   )
   # The model drops its own arrays now, which saves memory.
@@ -255,7 +255,7 @@ def fit_model(
   return model
 
 
-def _trained(
+def _divided(
   params: nnx.State, config: TrainConfig, dtype: str, seed: int, mesh
 ) -> list[nnx.State]:
   """Returns trained parameters, and LoRA's frozen ones in `dtype`."""

@@ -89,10 +89,10 @@ def orthogonal(x: jax.Array, axes: contrib.MuonDimensionNumbers) -> jax.Array:
   if rows > columns:
     matrices = matrices.mT
   if len(matrices) == 1:
-    found = _newton_schulz(matrices[0])[None]
+    result = _newton_schulz(matrices[0])[None]
   else:
-    found = jax.vmap(_newton_schulz)(matrices)
-  return (found.mT if rows > columns else found).reshape(x.shape)
+    result = jax.vmap(_newton_schulz)(matrices)
+  return (result.mT if rows > columns else result).reshape(x.shape)
 
 
 def _newton_schulz(x: jax.Array) -> jax.Array:

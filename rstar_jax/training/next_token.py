@@ -60,8 +60,8 @@ def logprobs(
   if count == 1:
     return *of(before, tokens), load
   split = [jnp.stack(jnp.split(x, count, axis=1)) for x in (before, tokens)]
-  found = jax.lax.map(lambda each: jax.checkpoint(of)(*each), tuple(split))
-  values, hits = (x.swapaxes(0, 1).reshape(tokens.shape) for x in found)
+  results = jax.lax.map(lambda each: jax.checkpoint(of)(*each), tuple(split))
+  values, hits = (x.swapaxes(0, 1).reshape(tokens.shape) for x in results)
   return values, hits, load
 
 

@@ -69,7 +69,7 @@ def train_policy(
     rows, lambda row: row[0], seed, config.held_out
   )
   adapter = folder and lora.saver(folder, policy, config, tokenizer)
-  with _kept(checkpoints) as kept_in:
+  with _session_fields(checkpoints) as kept_in:
     sft.train_sft(
       *(model, training, config),
       loop.Session("sft", seed, adapter=adapter, **kept_in),
@@ -128,7 +128,7 @@ def train_ppm(
     items, lambda pair: pair.question, seed, config.held_out
   )
   adapter = folder and lora.saver(folder, policy, config, tokenizer)
-  with _kept(checkpoints) as kept_in:
+  with _session_fields(checkpoints) as kept_in:
     ppm_lib.train_ppm(
       *(model, training, config),
       loop.Session("ppm", seed, adapter=adapter, **kept_in),
@@ -141,7 +141,9 @@ def train_ppm(
 
 
 @contextlib.contextmanager
-def _kept(folder: str | store.Path | None) -> Iterator[dict[str, Any]]:
+def _session_fields(
+  folder: str | store.Path | None,
+) -> Iterator[dict[str, Any]]:
   """Yields a session's fields for a folder of checkpoints, if any."""
   if folder is None:
     yield {}

@@ -235,11 +235,11 @@ def outcomes(trajectories: Sequence[Trajectory]) -> list[Scored]:
 
 def q_values(trajectories: Sequence[Trajectory]) -> list[Scored]:
   """Returns PQM items: each prefix once, with its last node's Q-value."""
-  found: dict[tuple[str, Prefix], float] = {}
+  by_prefix: dict[tuple[str, Prefix], float] = {}
   for each in trajectories:
     for depth, q in enumerate(each.q_values, 1):
-      found.setdefault((each.question, each.steps[:depth]), q)
-  return [(question, nodes, q) for (question, nodes), q in found.items()]
+      by_prefix.setdefault((each.question, each.steps[:depth]), q)
+  return [(question, nodes, q) for (question, nodes), q in by_prefix.items()]
 
 
 def side_values(

@@ -141,8 +141,8 @@ def reference(
     float32 [N, T].
   """
   structure, params = nnx.split(model)
-  found = np.zeros(arrays["tokens"].shape, np.float32)
-  parts = len(found) // at_once
+  logprobs = np.zeros(arrays["tokens"].shape, np.float32)
+  parts = len(logprobs) // at_once
   for part in range(parts):
     micro = {
       name: arrays[name][part::parts]
@@ -154,8 +154,8 @@ def reference(
       micro = sharding.to_global(micro, mesh)
     with sharding.on(mesh):
       values = _logprobs(params, micro, structure, temperature)
-    found[part::parts] = sharding.to_host(values)
-  return found
+    logprobs[part::parts] = sharding.to_host(values)
+  return logprobs
 
 
 @functools.partial(jax.jit, static_argnames=("structure", "temperature"))

@@ -215,7 +215,7 @@ def make_step(
     metrics |= _norms(grads)
     average = state.average
     if average is not None:
-      average = _averaged(average, params, state.step, ema)
+      average = _updated_average(average, params, state.step, ema)
     return TrainState(state.step + 1, params, opt_state, average), metrics
 
   return step
@@ -238,7 +238,7 @@ def compiler_options(mesh: jax.sharding.Mesh | None) -> dict[str, str]:
   return {"xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000"}
 
 
-def _averaged(
+def _updated_average(
   average: Params, params: Params, step: jax.Array, decay: float
 ) -> Params:
   """Returns the average after an update; `step` counts those before it."""

@@ -247,7 +247,7 @@ def _answer(
 
 def _with_made_up_words(random_: random.Random, question: str) -> str:
   """Replaces nouns and verbs by made-up words, equal ones by equal ones."""
-  made: dict[str, str] = {}
+  new_words: dict[str, str] = {}
 
   def replace(match: re.Match) -> str:
     word = match.group()
@@ -255,9 +255,11 @@ def _with_made_up_words(random_: random.Random, question: str) -> str:
       return word
     plural = "s" if word.endswith("s") else ""
     stem = word.removesuffix("s")
-    if stem not in made:
-      made[stem] = "".join(random_.sample(_SYLLABLES, random_.choice((1, 2))))
-    return made[stem] + plural
+    if stem not in new_words:
+      new_words[stem] = "".join(
+        random_.sample(_SYLLABLES, random_.choice((1, 2)))
+      )
+    return new_words[stem] + plural
 
   return _WORD.sub(replace, question)
 

@@ -162,7 +162,7 @@ def solve(
     ZeroDivisionError: an injected error leads to a division by zero.
   """
   todo = plan(facts, question)
-  asked = todo[-1].x
+  target = todo[-1].x
   known: dict[str, Fraction] = {}
   bodies = []
   for index, planned in enumerate(todo):
@@ -179,7 +179,7 @@ def solve(
       needs = (others[-1], *needs[1:])
     known[planned.x] = value([known[name] for name in needs], given)
     bodies.append(planned.body(code, **wrong))
-  return bodies, known[asked]
+  return bodies, known[target]
 
 
 def solution(bodies: list[str], printed: str, answer: str) -> Prefix:

@@ -82,7 +82,7 @@ class Slice:
 
   @property
   def topology(self) -> str:
-    """libtpu's name of one of the slices, e.g. "v5e:4x4"."""
+    """The name of one of the slices for libtpu, e.g. "v5e:4x4"."""
     return f"{self.chip.name}:{'x'.join(map(str, self.shape))}"
 
   @property

@@ -65,7 +65,7 @@ def devices(where: Slice) -> Sequence[Any]:
   options = {"chip_config_name": "megacore"} if where.chip.cores == 2 else {}
   host = where.host.shape
   try:
-    found = topologies.get_topology_desc(
+    topology = topologies.get_topology_desc(
       platform="tpu",
       topology_name=where.topology,
       num_slices=where.slices,
@@ -76,7 +76,7 @@ def devices(where: Slice) -> Sequence[Any]:
     raise ValueError(
       f"there is no compiler: pip install 'rstar_jax[aot]' ({error})"
     ) from None
-  return found.devices
+  return topology.devices
 
 
 def compile_program(
@@ -130,7 +130,7 @@ def needed_bytes(message: str) -> float | None:
     r"Used ([\d.]+)([KMGT]) of [\d.]+[KMGT] hbm",
     r"total memory required.*?\(([\d.]+)([KMGT])\)",
   ):
-    found = re.search(pattern, message, re.IGNORECASE | re.DOTALL)
-    if found:
-      return float(found.group(1)) * unit[found.group(2).upper()]
+    match = re.search(pattern, message, re.IGNORECASE | re.DOTALL)
+    if match:
+      return float(match.group(1)) * unit[match.group(2).upper()]
   return None

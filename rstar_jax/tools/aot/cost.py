@@ -44,14 +44,14 @@ class Work:
 
   def parts(self, where: Slice) -> dict[str, float]:
     """Returns the seconds of each resource at its published peak."""
-    found = {
+    seconds = {
       "compute": self.flops / where.chip.flops,
       "hbm": self.bytes / where.chip.hbm_rate,
       "ici": self.wire / where.ici_rate if self.wire else 0.0,
     }
     if self.between and where.chip.dcn_rate:
-      found["dcn"] = self.between / where.chip.dcn_rate
-    return found
+      seconds["dcn"] = self.between / where.chip.dcn_rate
+    return seconds
 
   def seconds(self, where: Slice) -> float:
     """Returns the seconds at the published peaks.
@@ -83,18 +83,18 @@ def layer_parameters(model: ModelConfig, *, held: bool = False) -> float:
 
 def scored_width(model: ModelConfig) -> float:
   """Returns the width of a token's queries, averaged over layers."""
-  found = [layer.num_heads * layer.head_dim for layer in model.layers()]
-  return sum(found) / len(found)
+  widths = [layer.num_heads * layer.head_dim for layer in model.layers()]
+  return sum(widths) / len(widths)
 
 
 def mlp_width(model: ModelConfig, *, held: bool = False) -> float:
   """Returns F, summed over experts; see `layer_parameters`."""
   widths = []
   for layer in model.layers():
-    of, width = layer.mixture, 0
-    if of:
-      width += (of.experts if held else of.chosen) * of.dim
-    if not of or of.beside:
+    mixture, width = layer.mixture, 0
+    if mixture:
+      width += (mixture.experts if held else mixture.chosen) * mixture.dim
+    if not mixture or mixture.beside:
       width += layer.mlp_dim
     widths.append(width)
   return sum(widths) / len(widths)

@@ -74,17 +74,17 @@ def training(
     mesh: of all chips.
   """
   shards = sharding.row_shards(mesh)
-  of = programs.training_of(name, config, shards)
+  train = programs.training_of(name, config, shards)
   head = programs.head_of(name, config)
-  begun, trained, frozen = _state(model, head, of, mesh)
+  begun, trained, frozen = _state(model, head, train, mesh)
   one = AbstractMesh((1,) * len(sharding.AXES), sharding.AXES)
   size = 2 if model.dtype == "bfloat16" else 4
   # The summed gradients, and copies of the weights in the compute dtype.
   held = begun + trained + frozen
-  held += size / 4 * (0 if of.lora_rank else trained)
+  held += size / 4 * (0 if train.lora_rank else trained)
   tensor = mesh.shape["tensor"]
-  tokens = of.batch_size / (shards * of.accumulate) * of.length
-  kept = tokens * size * _kept(model, of.remat, tensor)
+  tokens = train.batch_size / (shards * train.accumulate) * train.length
+  kept = tokens * size * _kept(model, train.remat, tensor)
   # While a layer is computed, all its activations are kept.
   layer = tokens * size * _kept(model, "elementwise", tensor)
   if mixture := model.experts():
@@ -96,7 +96,7 @@ def training(
   # Lookups gather the embedding in float32.
   ends = 4 * vocabulary
   if head == "lm":
-    parts = next_token.parts(of.length, model.vocab_size)
+    parts = next_token.parts(train.length, model.vocab_size)
     # The head too, with its gradient; and a part's logits, with theirs.
     ends += (size + 4) * vocabulary
     ends += 3 * 4 * tokens / parts * model.vocab_size / tensor
@@ -104,29 +104,29 @@ def training(
   code = _TRAINING_CODE * (2 if mesh.shape["data"] > 1 else 1)
   return Training(
     held + model.num_layers * kept + layer + ends + code,
-    _state(model, head, of, one)[0],
+    _state(model, head, train, one)[0],
   )
 
 
 def _state(
-  model: ModelConfig, head: str, of: TrainConfig, mesh: AbstractMesh
+  model: ModelConfig, head: str, train: TrainConfig, mesh: AbstractMesh
 ) -> tuple[float, float, float]:
   """Returns bytes per chip of the state, and of trained and frozen weights.
 
   Periods of layers are alike, so models of one and two periods give the size of
   all: tracing a deep model takes seconds.
   """
-  tx = state.optimizer(of, num_steps=1000)
-  found = []
+  tx = state.optimizer(train, num_steps=1000)
+  sizes = []
   for periods in (1, 2):
     masters = dataclasses.replace(
       model, param_dtype="float32", num_layers=periods * model.period
     )
-    begun, frozen = programs.training_state(masters, head, of, tx, mesh)
+    begun, frozen = programs.training_state(masters, head, train, tx, mesh)
     parts = begun, begun.params, frozen
-    found.append([bytes_of(each) for each in parts])
+    sizes.append([bytes_of(each) for each in parts])
   more = model.num_layers / model.period - 1
-  return tuple(a + more * (b - a) for a, b in zip(*found, strict=True))
+  return tuple(a + more * (b - a) for a, b in zip(*sizes, strict=True))
 
 
 def _kept(model: ModelConfig, remat: str, tensor: int) -> float:

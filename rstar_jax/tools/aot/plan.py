@@ -267,10 +267,10 @@ def table(
     rates: topology -> `rates` of it.
     a: assumptions.
   """
-  found = stages(rounds, a)
+  all_stages = stages(rounds, a)
   hours = [
     {name: chip_hours(stage, each) for name, each in rates.items()}
-    for stage in found
+    for stage in all_stages
   ]
   return {
     "assumptions": dataclasses.asdict(a),
@@ -279,7 +279,7 @@ def table(
     },
     "stages": [
       _rounded(dataclasses.asdict(stage)) | {"chip_hours": _rounded(each)}
-      for stage, each in zip(found, hours, strict=True)
+      for stage, each in zip(all_stages, hours, strict=True)
     ],
     "chip_hours": _rounded(
       {name: sum(each[name] for each in hours) for name in rates}

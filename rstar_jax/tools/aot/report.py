@@ -69,33 +69,33 @@ def search_rows(
     )
   sizes = programs.sizes_of(config, sharding.row_shards(mesh))
   shared = {"mesh": dict(mesh.shape)} | dataclasses.asdict(sizes)
-  found: dict[str, Compiled] = {}
+  compiled: dict[str, Compiled] = {}
   for name in names:
     program = programs.search_program(name, model, config, mesh)
-    found[name] = compiler.compile_program(program.lower())
+    compiled[name] = compiler.compile_program(program.lower())
     yield (
       shared
-      | _row(name, host, found[name])
+      | _row(name, host, compiled[name])
       | _work(name, model, config, mesh, host)
     )
-  held = held_by(model, config, mesh, found)
+  held = held_by(model, config, mesh, compiled)
   has = host.chip.usable_bytes
   row = shared | {"program": "search", "topology": host.name}
-  row |= {"programs": len(found), "code_mib": _mib(held.code)}
+  row |= {"programs": len(compiled), "code_mib": _mib(held.code)}
   row |= {
-    "cpu_seconds": significant(sum(e.cpu_seconds for e in found.values())),
+    "cpu_seconds": significant(sum(e.cpu_seconds for e in compiled.values())),
     "held_gib": {
       name: _gib(getattr(held, name))
       for name in ("weights", "pages", "temporaries", "code")
     },
   }
-  refused = max((each.refused for each in found.values()), default=0.0)
+  refused = max((each.refused for each in compiled.values()), default=0.0)
   row |= _fit(max(held.total, refused), has)
   if row["fits"]:
     # The largest `engine.pages` that fits.
     row["most_pages"] = _most_pages(held, config.engine.pages, has)
   else:
-    row["knobs"] = search_knobs(held, found, config, sizes, has)
+    row["knobs"] = search_knobs(held, compiled, config, sizes, has)
   yield row
 
 
@@ -179,18 +179,18 @@ def training_row(
   mesh = mesh_of(config.train_mesh, where, "train_mesh")
   training = programs.training_of(name, config, sharding.row_shards(mesh))
   program = programs.training_program(name, model, config, mesh)
-  found = compiler.compile_program(program.lower(), training.accumulate)
+  compiled = compiler.compile_program(program.lower(), training.accumulate)
   fields = "batch_size length accumulate remat".split()
-  needs = found.refused or found.peak + found.code
+  needs = compiled.refused or compiled.peak + compiled.code
   has = where.chip.usable_bytes
   result = (
     {"mesh": dict(mesh.shape)}
     | {key: getattr(training, key) for key in fields}
-    | _row(name, where, found)
+    | _row(name, where, compiled)
     | _fit(needs, has)
-    | _work(name, model, config, mesh, where, found.moved)
+    | _work(name, model, config, mesh, where, compiled.moved)
   )
-  if found.moved is not None:
+  if compiled.moved is not None:
     # The share of the peak if only the slowest resource took time.
     needed = cost.useful(
       model,
@@ -266,16 +266,16 @@ def mesh_of(config: MeshConfig, where: Slice, name: str) -> Mesh:
   return mesh or sharding.make_mesh(MeshConfig(data=1), devices)
 
 
-def _row(name: str, where: Slice, found: Compiled) -> dict[str, Any]:
+def _row(name: str, where: Slice, compiled: Compiled) -> dict[str, Any]:
   row = {"program": name, "topology": where.name}
-  if found.refused:
-    return row | {"refused_gib": _gib(found.refused)}
+  if compiled.refused:
+    return row | {"refused_gib": _gib(compiled.refused)}
   return row | {
-    "arguments_gib": _gib(found.arguments),
-    "temporaries_gib": _gib(found.own),
-    "code_mib": _mib(found.code),
-    "compile_seconds": significant(found.seconds),
-    "cpu_seconds": significant(found.cpu_seconds),
+    "arguments_gib": _gib(compiled.arguments),
+    "temporaries_gib": _gib(compiled.own),
+    "code_mib": _mib(compiled.code),
+    "compile_seconds": significant(compiled.seconds),
+    "cpu_seconds": significant(compiled.cpu_seconds),
   }
 
 

@@ -72,13 +72,13 @@ class _Instruction:
   root: bool
 
   def calls(self, word: str) -> str:
-    found = re.search(rf"{word}=%([\w.\-]+)", self.rest)
-    return found.group(1) if found else ""
+    match = re.search(rf"{word}=%([\w.\-]+)", self.rest)
+    return match.group(1) if match else ""
 
   @property
   def channel(self) -> str:
-    found = re.search(r"channel_id=(\d+)", self.rest)
-    return found.group(1) if found else self.name
+    match = re.search(r"channel_id=(\d+)", self.rest)
+    return match.group(1) if match else self.name
 
 
 def moved(text: str, turns: int) -> Moved:
@@ -102,8 +102,8 @@ def _parsed(text: str) -> tuple[dict[str, dict[str, _Instruction]], str]:
       program[current] = {}
       if line.startswith("ENTRY"):
         entry = current
-    elif current and (found := _LINE.match(line)):
-      root, name, after = found.groups()
+    elif current and (match := _LINE.match(line)):
+      root, name, after = match.groups()
       program[current][name] = _instruction(name, after, bool(root))
   return program, entry
 
@@ -133,13 +133,13 @@ def _split(text: str) -> tuple[str, str]:
 
 def _arrays(shape: str, everywhere: bool = False) -> list[float]:
   """Returns the bytes of a shape's arrays; arrays outside HBM count 0."""
-  found = []
+  arrays_ = []
   for dtype, sizes, layout in _ARRAY.findall(shape):
     size = _BYTES.get(dtype, 0) * math.prod(
       map(int, filter(None, sizes.split(",")))
     )
-    found.append(size if everywhere or "S(" not in layout else 0)
-  return found
+    arrays_.append(size if everywhere or "S(" not in layout else 0)
+  return arrays_
 
 
 class _Counter:
@@ -286,14 +286,14 @@ def _number(parameter: _Instruction) -> int:
 
 def _group(rest: str) -> int:
   """Returns the number of chips in a collective's group."""
-  if found := re.search(r"replica_groups=\[\d+,(\d+)\]", rest):
-    return int(found.group(1))
-  if found := re.search(r"replica_groups=\{\{([\d,]+)\}", rest):
-    return found.group(1).count(",") + 1
-  found = re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", rest)
-  if not found:
+  if match := re.search(r"replica_groups=\[\d+,(\d+)\]", rest):
+    return int(match.group(1))
+  if match := re.search(r"replica_groups=\{\{([\d,]+)\}", rest):
+    return match.group(1).count(",") + 1
+  match = re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", rest)
+  if not match:
     return 2
-  sizes = dict(re.findall(r"'(\w+)'=(\d+)", found.group(1)))
+  sizes = dict(re.findall(r"'(\w+)'=(\d+)", match.group(1)))
   return math.prod(
-    int(sizes[a]) for a in re.findall(r"'(\w+)'", found.group(2))
+    int(sizes[a]) for a in re.findall(r"'(\w+)'", match.group(2))
   )

@@ -72,15 +72,15 @@ def _divides(name: str, model: ModelConfig, mesh: AbstractMesh) -> Finding:
     )
     if axis and size % shape[axis]
   ]
-  made = " x ".join(f"{axis}={size}" for axis, size in shape.items())
+  mesh_text = " x ".join(f"{axis}={size}" for axis, size in shape.items())
   if whole:
     return Finding(
       "warning",
       name,
-      f"{made} does not cut {', '.join(whole)}: each chip has all of it; "
+      f"{mesh_text} does not cut {', '.join(whole)}: each chip has all of it; "
       "choose a divisor",
     )
-  return Finding("ok", name, made)
+  return Finding("ok", name, mesh_text)
 
 
 def _search_memory(
@@ -128,40 +128,40 @@ def _training(
 ) -> Findings:
   """Checks an update's rows and memory, and the time of its checkpoint."""
   field = f"config.{'reinforce.train' if name == 'reinforce' else name}"
-  of = programs.training_of(name, config, sharding.row_shards(mesh))
+  train = programs.training_of(name, config, sharding.row_shards(mesh))
   try:
-    sharding.check_rows(field, of.batch_size, of.accumulate, mesh)
+    sharding.check_rows(field, train.batch_size, train.accumulate, mesh)
   except ValueError as error:
     yield Finding("error", f"{name} rows", one_line(error))
     return
-  found = memory.training(name, model, config, mesh)
+  needs = memory.training(name, model, config, mesh)
   has = where.chip.usable_bytes
-  rows = of.batch_size // of.accumulate
-  parts = f"{of.accumulate} micro-batches of {rows} rows"
+  rows = train.batch_size // train.accumulate
+  parts = f"{train.accumulate} micro-batches of {rows} rows"
   advice = "more chips share the state, or config.sft.lora_rank trains less"
   if rows > sharding.row_shards(mesh) and name != "reinforce":
-    advice = f"set {field}.accumulate={2 * of.accumulate}"
-  elif of.remat != "layer":
+    advice = f"set {field}.accumulate={2 * train.accumulate}"
+  elif train.remat != "layer":
     advice = f"set {field}.remat=layer"
-  yield _fit(f"{name} memory", found.chip, has, parts, advice)
-  seconds = found.state / (where.hosts * WRITE_RATE)
+  yield _fit(f"{name} memory", needs.chip, has, parts, advice)
+  seconds = needs.state / (where.hosts * WRITE_RATE)
   about = f"{name} checkpoint"
-  said = (
-    f"{found.state / 1e9:.3g} GB, which {_hosts(where)} can write in "
+  text = (
+    f"{needs.state / 1e9:.3g} GB, which {_hosts(where)} can write in "
     f"{seconds:.3g} s at {WRITE_RATE / 1e9:g} GB/s each (assumed)"
   )
   if seconds < grace:
-    yield Finding("ok", about, f"{said}, within the grace of {grace:g} s")
+    yield Finding("ok", about, f"{text}, within the grace of {grace:g} s")
     return
   rate = _rates(config, model, where)
-  lost = f"{of.checkpoint_every} updates"
+  lost = f"{train.checkpoint_every} updates"
   if rate:
-    tokens = of.batch_size * of.length / (rate[name] * where.chips)
-    lost += f" or {of.checkpoint_every * tokens / 60:.0f} minutes"
+    tokens = train.batch_size * train.length / (rate[name] * where.chips)
+    lost += f" or {train.checkpoint_every * tokens / 60:.0f} minutes"
   yield Finding(
     "warning",
     about,
-    f"{said}, more than the grace of {grace:g} s: what a preemption loses is "
+    f"{text}, more than the grace of {grace:g} s: what a preemption loses is "
     f"the updates since the last one, at most {lost}; a smaller "
     f"{field}.checkpoint_every loses less, and checkpoints are written while "
     "updates go on",
@@ -175,17 +175,17 @@ def _hosts(where: Slice) -> str:
 def _fit(
   about: str, needs: float, has: float, parts: str, advice: str
 ) -> Finding:
-  said = f"{needs / _GIB:.1f} of {has / _GIB:.1f} GiB ({parts})"
+  text = f"{needs / _GIB:.1f} of {has / _GIB:.1f} GiB ({parts})"
   if needs > has:
-    return Finding("error", about, f"{said}: {advice}")
+    return Finding("error", about, f"{text}: {advice}")
   if needs * (1 + memory.MARGIN) > has:
     return Finding(
       "warning",
       about,
-      f"{said}, as near as this estimate is: compile it with `python -m "
+      f"{text}, as near as this estimate is: compile it with `python -m "
       f"rstar_jax.tools.aot`, or {advice}",
     )
-  return Finding("ok", about, said)
+  return Finding("ok", about, text)
 
 
 def _rates(

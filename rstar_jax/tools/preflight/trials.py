@@ -38,9 +38,9 @@ def data(config: Config) -> Findings:
     count = min(data.count or _ROWS, _ROWS)
     few = dataclasses.replace(data, count=count)
     try:
-      found = problems_lib.load_problems(few, task=task)
+      problems = problems_lib.load_problems(few, task=task)
       if not tried:
-        checks.try_plugins(config, found[0])
+        checks.try_plugins(config, problems[0])
       tried = True
     except (OSError, ValueError) as error:
       # Workers get their own packages: launch/ installs `hub` there.
@@ -49,8 +49,8 @@ def data(config: Config) -> Findings:
       if "Couldn't reach" in str(error):  # After half a minute of attempts.
         unreached = "the Hub is not reached from here"
       continue
-    said = f"{len(found)} problems of {data.source} read"
-    golds = [each.answer for each in found if each.answer is not None]
+    text = f"{len(problems)} problems of {data.source} read"
+    golds = [each.answer for each in problems if each.answer is not None]
     if golds and not task.reward and not config.grader.function:
       with Grader(workers=1, seconds=config.grader.seconds) as grader:
         verdicts = grader.grade([(gold, gold) for gold in golds])
@@ -63,12 +63,12 @@ def data(config: Config) -> Findings:
         yield Finding(
           "error",
           f"data {name}",
-          f"{said}; the grader does not find {wrong[0]!r:.80} equal to itself: "
+          f"{text}; the grader does not find {wrong[0]!r:.80} equal to itself: "
           "see answer_field and answer_pattern in docs/your_data.md",
         )
         continue
-      said += ", their answers graded"
-    yield Finding("ok", f"data {name}", said)
+      text += ", their answers graded"
+    yield Finding("ok", f"data {name}", text)
 
 
 def servers(config: Config) -> Findings:
@@ -99,21 +99,21 @@ def servers(config: Config) -> Findings:
 
 def _try_remote(config: Config, url: str) -> None:
   wanted = config.remote.model
-  found = _listed(url, config.remote.api_key_env)
-  if wanted and found and wanted not in found:
+  names = _listed(url, config.remote.api_key_env)
+  if wanted and names and wanted not in names:
     raise ValueError(
-      f"it has {', '.join(found)}, not config.remote.model={wanted!r}"
+      f"it has {', '.join(names)}, not config.remote.model={wanted!r}"
     )
 
 
 def _try_policy(config: Config, url: str) -> None:
-  asked = dataclasses.replace(config.servers, policy=url, **_SOON)
-  ServedEngine(asked, config.engine).servers.check()
+  servers = dataclasses.replace(config.servers, policy=url, **_SOON)
+  ServedEngine(servers, config.engine).servers.check()
 
 
 def _try_ppm(config: Config, url: str) -> None:
-  asked = dataclasses.replace(config.servers, ppm=url, **_SOON)
-  ServedScores(asked, config.ppm_head).servers.check()
+  servers = dataclasses.replace(config.servers, ppm=url, **_SOON)
+  ServedScores(servers, config.ppm_head).servers.check()
 
 
 def _listed(url: str, key_env: str) -> list[str]:
@@ -124,12 +124,12 @@ def _listed(url: str, key_env: str) -> list[str]:
     request.add_unredirected_header("Authorization", f"Bearer {key}")
   try:
     with urllib.request.urlopen(request, timeout=_SECONDS) as response:
-      found = outside.parse(response.read(1 << 20))
+      answer = outside.parse(response.read(1 << 20))
   except urllib.error.HTTPError as error:
     if error.code in (404, 405):
       return []
     raise
-  rows = found.get("data") if isinstance(found, dict) else None
+  rows = answer.get("data") if isinstance(answer, dict) else None
   return [
     str(each["id"])
     for each in (rows if isinstance(rows, list) else [])
