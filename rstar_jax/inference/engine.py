@@ -314,26 +314,35 @@ class Engine(PagedModel):
       places.append((shard, first + taken))
 
     def then(found: tuple[np.ndarray, np.ndarray]) -> None:
-      tokens, logprobs = found
       for shard, first in places:
-        active = self._active[shard]
-        last = first + len(active)
-        ends = [
-          self._add_tokens(each, *both)
-          for each, *both in zip(
-            active,
-            tokens[:, first:last].T.tolist(),
-            logprobs[:, first:last].T.tolist(),
-            strict=True,
-          )
-        ]
-        self._active[shard] = [
-          each for each, end in zip(active, ends, strict=True) if not end
-        ]
+        self._add_samples(shard, first, *found)
       for run in prefilled:
         run.done(run)
 
     return Call(functools.partial(self._call_decode, plan), then)
+
+  def _add_samples(
+    self, shard: Shard, first: int, tokens: np.ndarray, logprobs: np.ndarray
+  ) -> None:
+    """Adds the samples of a call to a shard's candidates; some end with them.
+
+    Args:
+      shard: the shard.
+      first: slot of its first candidate.
+      tokens: int32 [k, T], of k inner steps.
+      logprobs: float32 [k, T].
+    """
+    active = self._active[shard]
+    slots = slice(first, first + len(active))
+    sampled = zip(
+      active,
+      tokens[:, slots].T.tolist(),
+      logprobs[:, slots].T.tolist(),
+      strict=True,
+    )
+    self._active[shard] = [
+      each for each, *samples in sampled if not self._add_tokens(each, *samples)
+    ]
 
   def _put_prefixes(
     self, plan: programs.DecodePlan, shard: Shard, first: int, most: int
