@@ -1,4 +1,4 @@
-"""The mesh, the rules from logical to mesh axes, and host <-> global arrays.
+"""Meshes, the rules from logical to mesh axes, and transfers of arrays.
 
 Model code names logical axes (`nnx.Param(value, axes=("embed", "mlp"))`); only
 `RULES` maps them to mesh axes.
@@ -29,7 +29,7 @@ AXES = ("data", "fsdp", "tensor")
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-  """The mesh axis of each logical axis; None is replicated."""
+  """The mesh axis of each logical axis; None replicates it."""
 
   vocab: str | None = "tensor"
   embed: str | None = "fsdp"
@@ -37,7 +37,7 @@ class Rules:
   kv_heads: str | None = "tensor"
   head_dim: str | None = None
   mlp: str | None = "tensor"
-  # Of a mixture: whole experts, since the width of one is small.
+  # A mixture is cut into whole experts, since the width of one is small.
   experts: str | None = "tensor"
   width: str | None = None
   router: str | None = None
@@ -71,8 +71,8 @@ def make_mesh(
   types = (AxisType.Auto,) * len(AXES)
   if slices == 1:
     return jax.make_mesh(sizes, AXES, axis_types=types, devices=devices)
-  # Only data goes between slices: a sum of gradients a micro-batch, where the
-  # other axes move weights and activations in each layer.
+  # Only the data axis goes over slices: it moves a sum of gradients in each
+  # micro-batch, and the other axes weights and activations in each layer.
   between = (slices, *(1 for _ in AXES[1:]))
   within = (sizes[0] // slices, *sizes[1:])
   grid = mesh_utils.create_hybrid_device_mesh(within, between, devices)
@@ -87,7 +87,7 @@ def mesh_sizes(
   Args:
     config: sizes; at most one is -1, and takes the remaining devices.
     devices: how many there are.
-    slices: of TPUs that these are; the data axis goes over all of them.
+    slices: number of TPU slices that they are in; the data axis goes over all.
 
   Raises:
     ValueError: the sizes do not multiply to the number of devices, or the data
@@ -140,8 +140,9 @@ def mesh_over(
 def on(mesh: Mesh | None) -> contextlib.AbstractContextManager:
   """Returns a context whose computations are cut over a mesh, if there is one.
 
-  A model that runs whole rows needs it: `constrain` and a TPU's attention ask
-  for the mesh.
+  A model needs it for whole rows: `constrain` and a TPU's attention use the
+    mesh
+  of the context.
   """
   return contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh)
 
@@ -195,7 +196,7 @@ def copied(params: Any, mesh: Mesh | None, dtype: Any) -> Any:
   """
 
   def copy(variable: nnx.Variable) -> nnx.Variable:
-    # Each in its turn: one array at a time is whole on the host.
+    # One by one, so that only one array at a time is whole on the host.
     array = variable.get_value().astype(dtype, copy=True)
     if not array.is_fully_addressable:
       array = to_host(array)
@@ -210,8 +211,8 @@ def copied(params: Any, mesh: Mesh | None, dtype: Any) -> Any:
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
   """Constrains the sharding of an activation, under `jax.set_mesh`.
 
-  The compiler derives most shardings, but would adopt that of the embedding's
-  columns, and move activations instead of weights.
+  The compiler derives most shardings. Unconstrained, it would take that of the
+  embedding's columns, and move activations instead of weights.
 
   Args:
     x: any array.
@@ -268,7 +269,7 @@ def check_rows(
     mesh: of the training.
 
   Raises:
-    ValueError: they cannot be; says what would do.
+    ValueError: they cannot be cut; the message says which could.
   """
   parts = row_shards(mesh)
   if rows % (accumulate * parts):
@@ -329,8 +330,8 @@ def to_host(tree: Any) -> Any:
   def fetch(array: jax.Array) -> np.ndarray:
     if not (array.is_fully_addressable or array.is_fully_replicated):
       return np.asarray(multihost_utils.process_allgather(array, tiled=True))
-    # Fetched by a second array on the same buffers, since jax caches the host
-    # copy for as long as an array lives.
+    # A second array on the same buffers is fetched, since jax keeps the host
+    # copy of an array for as long as the array lives.
     parts = [shard.data for shard in array.addressable_shards]
     return np.asarray(
       jax.make_array_from_single_device_arrays(

@@ -35,10 +35,11 @@ _one_at_a_time = threading.Lock()
 
 @functools.cache
 def available() -> bool:
-  """Loads the kernels if this machine can make them, and says whether it did.
+  """Loads the kernels if this machine can compile them; returns whether it did.
 
-  It raises nothing: without a compiler, say, a line in the log says why the
-  kernels are off.
+  It raises nothing: a line in the log says why the kernels are off, such as
+    that
+  there is no compiler.
   """
   try:
     load()
@@ -49,12 +50,12 @@ def available() -> bool:
 
 
 def load() -> None:
-  """Registers the kernels with XLA, and compiles them if need be.
+  """Registers the kernels with XLA, and compiles them if they are not cached.
 
   Raises:
     ValueError: there is no compiler, or it fails.
   """
-  # XLA refuses a second library's functions under the same names.
+  # XLA refuses functions of a second library under the same names.
   with _one_at_a_time:
     _load()
 
@@ -104,7 +105,7 @@ def _command() -> list[str]:
 
 
 def _key(command: list[str]) -> str:
-  """Returns a hash of everything that the library depends on."""
+  """Returns a hash of all that the library depends on."""
   version = subprocess.run(
     [command[0], "--version"], capture_output=True, text=True, check=False
   ).stdout
@@ -121,7 +122,7 @@ def _sources() -> list[pathlib.Path]:
 def _compile(command: list[str], path: pathlib.Path) -> None:
   logging.info("compiling kernels for this CPU, once: %s", path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  # Other processes may compile at the same time: the last one's file stays.
+  # Other processes may compile at the same time; the last file stays.
   with tempfile.TemporaryDirectory(dir=path.parent) as folder:
     made = pathlib.Path(folder) / path.name
     run = subprocess.run(

@@ -23,7 +23,7 @@ _HEAD = 32
 
 
 def can_multiply(x: jax.Array) -> bool:
-  """Says whether the products support rows [R, I].
+  """Returns whether the products support rows [R, I].
 
   With an odd number of bfloat16 two rows would share a word.
   """
@@ -83,7 +83,7 @@ def gated(x: jax.Array, gate: jax.Array, up: jax.Array) -> jax.Array:
 
 
 def supports(config: ModelConfig) -> bool:
-  """Says whether the kernels compute a model."""
+  """Returns whether the kernels support a model."""
   known = config.dtype in ("float32", "bfloat16")
   plain = not any(
     x.attention_softcap or x.sinks or x.head_dim != config.head_dim
@@ -93,7 +93,7 @@ def supports(config: ModelConfig) -> bool:
 
 
 def can_attend_pages(q: jax.Array) -> bool:
-  """Says whether `attend_pages` supports queries [T, N, H]."""
+  """Returns whether `attend_pages` supports queries [T, N, H]."""
   known = q.dtype in (jnp.float32, jnp.bfloat16)
   return known and q.shape[-1] % _HEAD == 0
 
@@ -196,7 +196,7 @@ def attend_pages(
 
 
 def _check(name: str, x: jax.Array, dtype: str, shape: Sequence[int]) -> None:
-  """Refuses arrays that C++ would read past their end."""
+  """Raises ValueError for an array that C++ would read past its end."""
   if x.dtype != dtype or x.shape != tuple(shape):
     raise ValueError(
       f"{name} is {x.dtype}{x.shape} and must be {jnp.dtype(dtype)}{shape}"

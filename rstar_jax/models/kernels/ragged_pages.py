@@ -1,6 +1,6 @@
 """Attention to pages by jax's kernel for ragged sequences, on TPUs.
 
-It reads a row's pages for that row alone, and knows no page that rows share.
+It reads the pages of each row for that row alone, also those that rows share.
 Pages and letters are those of `shared_pages.py`.
 """
 
@@ -62,7 +62,7 @@ def attend(
   paths: Paths,
   layer: Layer,
 ) -> tuple[jax.Array, jax.Array]:
-  """Computes the same as `shared_pages.attend`, but for sinks.
+  """Computes the same as `shared_pages.attend`, without sinks.
 
   Positions of a row increase by 1 here.
   """

@@ -1,6 +1,6 @@
-"""Attention to pages of keys and values on a TPU, each page read once.
+"""Attention over pages of keys and values on a TPU; shared pages are read once.
 
-A Pallas kernel which reads a page once for neighbours whose tables hold it in
+A Pallas kernel that reads a page once for neighbours whose tables have it in
 the same place: candidates of a leaf, tokens of a prefix. Letters: T tokens, N
 query heads, K key/value heads, G = N / K, H head, R rows of a table, P pages of
 a row, L layers, NP pages of a layer.
@@ -33,8 +33,8 @@ from rstar_jax.models.kernels.shared_plan import (
 from rstar_jax.models.pages import write
 from rstar_jax.models.paths import Layer, Paths
 
-# The running maximum at first. It is above a masked score, so that a block of
-# masked scores changes not one bit: exp(MASKED - _START) is 0.
+# The initial running maximum. It is above a masked score, so that a block of
+# masked scores changes no bit: exp(MASKED - _START) is 0.
 _START = MASKED / 2
 # Rows and columns of a float32 tile.
 _SUBLANES, _LANES = 8, 128
@@ -256,11 +256,11 @@ def attend(
 ) -> tuple[jax.Array, jax.Array]:
   """Writes new keys and values, then attends with each token to its path.
 
-  A page is read once for neighbours in a chunk which have it in the same place
-  of their tables. Which tokens these are changes no bit of a result: blocks of
-  keys are added from position 0 on, each row of a product is computed alone,
-  and a masked block adds nothing. Programs agree to the bit where their chunks
-  are equally long, as they are from 32 tokens on.
+  A page is read once for neighbours in a chunk that have it in the same place
+  of their tables. No bit of a result depends on the neighbours: blocks of keys
+  are added from position 0 on, each row of a product is computed alone, and a
+  masked block adds nothing. Programs agree to the bit if their chunks are
+  equally long, as they are from 32 tokens on.
 
   Args:
     q: [T, N, H].
@@ -350,7 +350,7 @@ def attend(
     compiler_params=pltpu.CompilerParams(
       dimension_semantics=("parallel", "arbitrary"),
       vmem_limit_bytes=_VMEM,
-      # They take longer than to start a copy.
+      # The checks take longer than to start a copy.
       disable_bounds_checks=True,
     ),
     interpret=interpret,

@@ -1,8 +1,8 @@
-"""Plans, on the device, what `shared_pages.py` reads and where it goes.
+"""Plans on the device which pages `shared_pages.py` reads, and to where.
 
-A plan is made once for all layers: in each it would cost as much as the kernel.
-Letters: T tokens, R rows of a table, P pages of a row, L layers, NP pages of a
-layer, C chunks of tokens, c tokens of a chunk.
+A plan is made once for all layers: in each layer it would take as long as the
+kernel. Letters: T tokens, R rows of a table, P pages of a row, L layers, NP
+pages of a layer, C chunks of tokens, c tokens of a chunk.
 """
 
 import math
@@ -15,16 +15,16 @@ from jax.experimental import pallas as pl
 
 from rstar_jax.models.paths import Paths
 
-# Keys that are added to a softmax at a time. Results depend on it.
+# Keys that are added to a softmax at a time; the bits of results depend on it.
 BLOCK = 128
-# Most different sets of keys for which all queries of a chunk are multiplied
-# with each set. Above, each token is multiplied with its own.
+# Up to this many different sets of keys, all queries of a chunk are multiplied
+# with each set; with more sets, each token only with its own.
 RUNS = 4
 # Bits of a move that say where in the buffers a page goes.
 PLACE = 9
 # A chunk is a multiple of it.
 _SUBLANES = 8
-# A run that is not there begins at no token of a chunk.
+# Where a missing run begins: past any token of a chunk.
 _NEVER = 127
 # Most bytes of the buffers for keys and values.
 _BYTES = 2**23
@@ -154,5 +154,5 @@ def bytes_read(reads: Reads, pages: jax.Array) -> int:
 
 
 def filled(positions: jax.Array, more: int) -> jax.Array:
-  """Returns positions with empty slots behind."""
+  """Returns positions followed by empty slots."""
   return jnp.pad(positions, (0, more), constant_values=-1)

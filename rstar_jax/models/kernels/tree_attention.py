@@ -5,10 +5,10 @@ which no query sees a key; scores never leave the chip's fast memory. Letters: B
 rows, T tokens, N query heads, K key/value heads, G = N / K, H head.
 
 Scores are [keys, queries], so that a query's maximum, sum and gradient are
-numbers of one row, and a key's end one of a column. One pass backwards makes
-all three gradients: it has the keys and values of a row, and the sums of their
-gradients over a group of heads, in fast memory. That bounds T: 16,384 tokens
-of bfloat16 compile for v5e, and of v4, which has least of it, 4,096.
+numbers of one row, and a key's end is a number of a column. One backward pass
+makes all three gradients: it has the keys and values of a row, and the sums of
+their gradients over a group of heads, in fast memory. That bounds T: 16,384
+tokens of bfloat16 compile for v5e, and 4,096 for v4, which has the least.
 
 FlashAttention-2: Dao, 2023, arXiv:2307.08691.
 """
@@ -26,14 +26,14 @@ from jax.experimental.pallas import tpu as pltpu
 from rstar_jax.models import sharding
 from rstar_jax.models.attention import MASKED, capped
 
-# What the backward pass wants of the forward pass, as checkpoint policies know
-# it: the result, and the logarithms of the sums of weights.
+# The name, for checkpoint policies, of what the backward pass needs from the
+# forward pass: the result, and the logarithms of the sums of weights.
 KEPT = "attended"
 
 # Queries, and keys, of a block.
 _BLOCK = 512
 _LANES = 128
-# The running maximum at first: exp(MASKED - _START) is 0, so that a query that
+# The initial running maximum: exp(MASKED - _START) is 0, so that a query that
 # sees no key has weights of 0.
 _START = MASKED / 2
 _VMEM = 64 * 2**20
@@ -41,7 +41,7 @@ _VMEM = 64 * 2**20
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  """What is static of a call.
+  """Static arguments of a call.
 
   Attributes:
     window: tokens that a token attends to, itself included; 0 is no limit.
@@ -86,7 +86,7 @@ def attend(
     return jnp.pad(x, [(0, 0), (0, more)] + [(0, 0)] * (x.ndim - 2))
 
   ends, positions = map(filled, trees)
-  # The last query, and one more, that sees a key of each block.
+  # Of each block of keys, one past the last query that sees any of them.
   latest = jnp.max(ends.reshape(len(ends), -1, block), axis=2)
   rows = [latest.reshape(-1), ends[:, None]]
   if options.window:
@@ -147,7 +147,7 @@ def attend_on_mesh(
 def _attend(q, k, v, sinks, rows, options):
   """Returns [B, N, T, H], of q [B, N, T, H] and k and v [B, K, T, H].
 
-  A sink is a key whose value is 0, so that only the sums know of it.
+  A sink is a key whose value is 0, so that it only adds to the sums.
   """
   return _with_sinks(sinks, *_forward(q, k, v, rows, options))[0]
 
