@@ -6,8 +6,10 @@
 Prints a JSON line for each level and for all: "greedy", the share solved at
 temperature 0; "pass@1", the mean over --samples that are drawn as the config
 says, and "pass@k", whether any of them is right; "majority", of their vote;
-"tokens" of a sample; and what becomes of samples, by their status. "low" and
-"high" are the 95% bootstrap interval of pass@1 over problems.
+"tokens" of a sample; "steps", by the number of steps of a sample that answers:
+the share of these samples, and of them the share that is right; and what
+becomes of samples, by their status. "low" and "high" are the 95% bootstrap
+interval of pass@1 over problems.
 
 With --out=FILE each problem's rates go there, as a row {"id", "pass@1",
 "greedy"}; with --less=FILE "less" is the mean difference of pass@1 to those of
@@ -93,6 +95,11 @@ def describe(found: Sequence[Found]):
   every = [each for _, samples in found for each in samples]
   low, high = intervals.bootstrap(right.mean(axis=1), 0)
   statuses = collections.Counter(each.status for each in every)
+  lengths = collections.defaultdict(list)
+  for each in every:
+    if each.answer is not None:
+      lengths[len(each.steps)].append(each.verdict == "equal")
+  answered = sum(map(len, lengths.values()))
   return {
     "greedy": float(np.mean(greedy)),
     "pass@1": float(right.mean()),
@@ -101,6 +108,10 @@ def describe(found: Sequence[Found]):
     "majority": float(np.mean(voted)),
     f"pass@{right.shape[1]}": float(right.any(axis=1).mean()),
     "tokens": float(np.mean([each.tokens for each in every])),
+    "steps": {
+      length: [round(len(part) / answered, 3), round(float(np.mean(part)), 3)]
+      for length, part in sorted(lengths.items())
+    },
     "statuses": {
       name: round(count / len(every), 3)
       for name, count in statuses.most_common()

@@ -7,11 +7,16 @@ from rstar_jax.search.sampling import Sample
 
 
 def samples(answers: str) -> list[Sample]:
-  """Returns samples; "1" is right, and "-" is none that answers."""
+  """Returns samples of as many steps as the digit, of which "1" is right.
+
+  "-" is one without an answer.
+  """
   return [
     Sample((), None, None, 4, "error")
     if each == "-"
-    else Sample((), each, "equal" if each == "1" else "different", 10, "ok")
+    else Sample(
+      ("",) * int(each), each, "equal" if each == "1" else "different", 10, "ok"
+    )
     for each in answers
   ]
 
@@ -33,6 +38,7 @@ class PassRatesTest(absltest.TestCase):
     self.assertAlmostEqual(found["majority"], 1 / 3)
     self.assertAlmostEqual(found["tokens"], (7 * 10 + 5 * 4) / 12)
     self.assertEqual(found["statuses"], {"ok": 0.583, "error": 0.417})
+    self.assertEqual(found["steps"], {1: [0.429, 1.0], 2: [0.571, 0.0]})
     self.assertEqual((found["low"], found["high"]), (0.0, 0.5))
 
   def test_less(self):
