@@ -25,7 +25,7 @@ from benchmarks import plot
 from rstar_jax import rng
 from rstar_jax.evaluation import accuracy as evaluate
 from rstar_jax.evaluation import intervals, methods, tables
-from rstar_jax.pipeline import study
+from rstar_jax.pipeline import study_tables
 from rstar_jax.pipeline.shards import read_rows
 from rstar_jax.storage import layout
 
@@ -92,7 +92,7 @@ class Study:
   def __init__(self, runs: Folders, round_: int):
     self._groups = []
     for run in runs:
-      records = study.read(run / f"round_{round_}" / layout.STUDY)
+      records = study_tables.read(run / f"round_{round_}" / layout.STUDY)
       groups = {}
       for (_, reward, method), group in tables.grouped(records).items():
         # PPMs of other rounds are named by their folders.
