@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 
+from rstar_jax import commands
 from tests import notebooks
 from tests.docs import reading
 
@@ -157,9 +158,11 @@ def without_running(command: str, before: list[str]) -> list[list[str]]:
     return [["grep", "-q", f'^  "{found[1]}": ', "setup.py"]]
   if not (found := _PYTHON.match(plain)):
     return []
-  module, flags = found[1], found[3]
-  if found["command"]:
-    flags = f"--stage={found['command']} {flags}"
+  module, flags, name = found[1], found[3], found["command"]
+  if name and commands.find(name).module:
+    module = f"rstar_jax {name}"
+  elif name:
+    flags = f"--stage={name} {flags}"
     script = "\n".join([*before, f"{sys.executable} -c '{_PARSE}' {flags}"])
     return [["bash", "-euc", script]]
   if module == "rstar_jax.tools.harness":  # Its flags are lm-eval's.

@@ -73,6 +73,10 @@ class ListTest(parameterized.TestCase):
       "rstar_jax sft $O --round=1", ["O=--config=a"]
     )
     self.assertTrue(command[-1].startswith("O=--config=a\n"))
+    # A command with flags of its own.
+    (command,) = check.without_running("rstar_jax serve --port=8000", [])
+    self.assertIn("-m rstar_jax serve --help", command[-1])
+    self.assertIn("?port\\b", command[-1])
 
   def test_what_is_listed_is_not_run(self):
     clone = mock.Mock()
