@@ -74,9 +74,12 @@ def main(argv: list[str]) -> None:
     raise app.UsageError("give one file of rates")
   text = pathlib.Path(argv[1]).read_text()
   lines = [json.loads(each) for each in text.splitlines()]
-  sides = [
-    rates(lines, each, _SET.value) for each in (_FIRST.value, _SECOND.value)
-  ]
+  try:
+    sides = [
+      rates(lines, each, _SET.value) for each in (_FIRST.value, _SECOND.value)
+    ]
+  except ValueError as error:
+    raise app.UsageError(str(error)) from error
   found = compare(*sides)
   print(json.dumps(found, default=float))
 
