@@ -82,7 +82,7 @@ def get_config(arg: str = "cold") -> rj.Config:
   # With --config.rounds[0].algorithm=grpo --config.rounds[0].rollout=samples:
   # as many tokens as the search of 400 problems.
   reinforce = config.reinforce
-  reinforce.problems, reinforce.iterations = 16, 43
+  reinforce.problems, reinforce.iterations = 16, 55
   reinforce.temperature = 0.6
   reinforce.train = rj.TrainConfig(
     batch_size=2,
