@@ -71,7 +71,11 @@ EXTRAS = {
   "gcs": GCS,
   "gguf": GGUF,
   # Builds the site; `make docs`. The theme is that of jax's and flax's pages.
-  "docs": ["myst-parser>=4", "sphinx>=8", "sphinx-book-theme>=1.1.4", *SERVE],
+  # TFDS too: its module is imported for its docstrings.
+  "docs": [
+    *("myst-parser>=4", "sphinx>=8", "sphinx-book-theme>=1.1.4"),
+    *(*SERVE, *TFDS),
+  ],
   # EleutherAI's lm-evaluation-harness; see `tools/harness.py`.
   "harness": ["lm-eval>=0.4.10"],
   "hub": HUB,
