@@ -315,9 +315,7 @@ def _right(
   record: choices.Record, choice: str, units: Sequence[int]
 ) -> tuple[tuple[int, ...], tuple[bool, ...]]:
   """Returns tokens and verdicts of a record's first units."""
-  outcomes = [
-    choices.choose(record, choice, each, normalise=str) for each in units
-  ]
+  outcomes = [choices.choose(record, choice, each) for each in units]
   return (
     tuple(each.tokens for each in outcomes),
     tuple(each.right for each in outcomes),

@@ -4,6 +4,7 @@ Every number and table of results.json comes from the records of `solutions.py`
 and the methods of `methods.py`; no model is needed.
 """
 
+import collections
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -12,14 +13,20 @@ import numpy as np
 
 from rstar_jax import rng
 from rstar_jax.evaluation import choices, cost, intervals
-from rstar_jax.evaluation.choices import Normalise, Outcome, Record
+from rstar_jax.evaluation.choices import Outcome, Record
 from rstar_jax.evaluation.methods import METHODS, by_split, samples_of, solve
 from rstar_jax.grading.choose import Select
-from rstar_jax.grading.voting import vote_key
 from rstar_jax.storage.formatting import grid
 
 # Split -> problem -> whether it is solved.
 Right = Mapping[str, Mapping[str, bool]]
+
+# Methods that a search is compared with.
+_COMPARED = ("policy", "majority", "best_of_n")
+# Methods that have a column in tables.
+_COLUMNS = (*_COMPARED, "mcts")
+# Why a search does not solve a problem; see `_failures`.
+_MISSED = ("choice", "search", "policy")
 
 
 def table(
@@ -27,85 +34,93 @@ def table(
   *,
   round_: int,
   seed: int = 0,
-  samples: int | None = None,
   select: Select = "best",
   k: int = 4,
-  normalise: Normalise = vote_key,
   base: Right | None = None,
 ) -> list[dict[str, Any]]:
   """Computes a row for each split and method that has records.
+
+  Majority, best-of-N and pass@k have as many samples as cost what the search
+  costs; see `cost.equal_samples`.
 
   Args:
     records: the records of one round; see `solutions.py`.
     round_: the round, 0 for the bootstrap model.
     seed: the run's seed; names the bootstrap's resamples.
-    samples: number of samples for majority, best-of-N and pass@k; None takes as
-      many as cost what the search costs; see `cost.equal_samples`.
     select: how the search's answer is chosen. Without values (no PPM yet) the
       majority is chosen, and the row's "select" is "majority".
     k: number of solutions that vote in "top_k", at least 1.
-    normalise: answers with the same normal form vote together.
     base: problems that the policy of round 0 solves; see `alone`.
 
   Returns:
     Rows with round, method, split; accuracy, low, high in [0, 1] (95%
     bootstrap interval over problems); n, the number of problems, and of these
     wrong, undecided, failed; tokens_per_problem; samples (null for mcts);
-    select (null except for mcts); levels {level: {"accuracy", "n"}}.
+    select (null except for mcts); levels {level: {"accuracy", "n"}}. With
+    `base`, policy has "less": {"base": `intervals.Difference`}. mcts has "less"
+    {method: `intervals.Difference`}, and "missed", see `_failures`.
 
   Raises:
     ValueError: a record is given twice, or has an unknown source or verdict.
   """
   rows = []
   for split, by_source in by_split(records).items():
-    count = samples or cost.equal_samples(
+    count = cost.equal_samples(
       by_source.get("samples", []), by_source.get("mcts", [])
     )
     by_method: dict[str, list[Outcome]] = {}
+    of_split: dict[str, dict[str, Any]] = {}
     for method, how in METHODS.items():
       group = by_source.get(how.source, [])
-      values = choices.valued(group)
-      if not group or (how.needs_values and not values):
+      valued = choices.valued(group)
+      if not group or (how.needs_values and not valued):
         continue
-      by_method[method] = outcomes = solve(
-        group, method, count, select, normalise, k
-      )
-      right = np.array([outcome.right for outcome in outcomes], np.float64)
-      name = rng.seed_for(seed, "bootstrap", round_, split, method)
-      low, high = intervals.bootstrap(right, name)
-      verdicts = [outcome.verdict for outcome in outcomes]
-      rows.append(
-        {
-          "round": round_,
-          "method": method,
-          "split": split,
-          "accuracy": float(right.mean()),
-          "low": low,
-          "high": high,
-          "n": len(outcomes),
-          "wrong": verdicts.count("different"),
-          "undecided": verdicts.count("undecided"),
-          "failed": verdicts.count("failed"),
-          "tokens_per_problem": float(
-            np.mean([outcome.tokens for outcome in outcomes])
-          ),
-          "samples": samples_of(how.source, count),
-          "select": None if how.choice else select if values else "majority",
-          "levels": _levels(outcomes),
-        }
-      )
+      by_method[method] = solve(group, method, count, select, k)
+      of_split[method] = {
+        "round": round_,
+        "method": method,
+        "split": split,
+        **_measured(
+          by_method[method],
+          rng.seed_for(seed, "bootstrap", round_, split, method),
+        ),
+        "samples": samples_of(how.source, count),
+        "select": None if how.choice else select if valued else "majority",
+      }
     if base and "policy" in by_method:
-      name = rng.seed_for(seed, "base", round_, split)
-      solved = _right(by_method["policy"])
-      grown = intervals.compare(solved, base.get(split, {}), name)
+      grown = intervals.compare(
+        _right(by_method["policy"]),
+        base.get(split, {}),
+        rng.seed_for(seed, "base", round_, split),
+      )
       if grown is not None:
-        rows[-len(by_method)]["less"] = {"base": dataclasses.asdict(grown)}
+        of_split["policy"]["less"] = {"base": dataclasses.asdict(grown)}
     if "mcts" in by_method:
-      name = rng.seed_for(seed, "less", round_, split)
-      rows[-1]["less"] = _gains(by_method, name)
+      of_split["mcts"]["less"] = _gains(
+        by_method, rng.seed_for(seed, "less", round_, split)
+      )
       if "pass@k" in by_method:
-        rows[-1]["missed"] = _failures(by_method, by_source["mcts"])
+        of_split["mcts"]["missed"] = _failures(by_method, by_source["mcts"])
+    rows += of_split.values()
   return rows
+
+
+def _measured(outcomes: Sequence[Outcome], seed: int) -> dict[str, Any]:
+  """Returns a method's accuracy, verdicts and cost over its problems."""
+  right = np.array([each.right for each in outcomes], np.float64)
+  low, high = intervals.bootstrap(right, seed)
+  verdicts = collections.Counter(each.verdict for each in outcomes)
+  return {
+    "accuracy": float(right.mean()),
+    "low": low,
+    "high": high,
+    "n": len(outcomes),
+    "wrong": verdicts["different"],
+    "undecided": verdicts["undecided"],
+    "failed": verdicts["failed"],
+    "tokens_per_problem": float(np.mean([each.tokens for each in outcomes])),
+    "levels": _levels(outcomes),
+  }
 
 
 def alone(records: Iterable[Record]) -> Right:
@@ -147,7 +162,7 @@ def _failures(
     has one. Problems without samples are left out.
   """
   sampled = {each.problem_id: each.right for each in by_method["pass@k"]}
-  missed = {"choice": 0, "search": 0, "policy": 0}
+  missed = dict.fromkeys(_MISSED, 0)
   for outcome, record in zip(by_method["mcts"], searches, strict=True):
     if outcome.right or outcome.problem_id not in sampled:
       continue
@@ -170,11 +185,6 @@ def _levels(outcomes: Sequence[Outcome]) -> dict[str, dict[str, Any]]:
   }
 
 
-# Methods that a search is compared with.
-_COMPARED = ("policy", "majority", "best_of_n")
-_MISSED = ("choice", "search", "policy")
-
-
 def solved(round_: int, trees: Mapping[str, Any]) -> dict[str, Any]:
   """Returns the share of training problems that a round solved.
 
@@ -191,14 +201,6 @@ def solved(round_: int, trees: Mapping[str, Any]) -> dict[str, Any]:
   }
 
 
-_COLUMNS = {
-  "policy": "Policy pass@1",
-  "majority": "Majority",
-  "best_of_n": "Best-of-N",
-  "mcts": "MCTS+PPM",
-}
-
-
 def markdown(results: Mapping[str, Any]) -> str:
   """Renders results.json, one table per split and one row per round.
 
@@ -210,8 +212,10 @@ def markdown(results: Mapping[str, Any]) -> str:
       "config", whose `eval.search.method` may name a search plugin.
   """
   search = results.get("config", {}).get("eval", {}).get("search", {})
-  own = search.get("method", "mcts")
-  columns = _COLUMNS | ({} if own == "mcts" else {"mcts": own})
+  plugin = search.get("method", "mcts")
+  columns = {each: METHODS[each].column for each in _COLUMNS}
+  if plugin != "mcts":
+    columns["mcts"] = plugin
   solved = {each["round"]: each["share"] for each in results["solved"]}
   lines = []
   for split in dict.fromkeys(row["split"] for row in results["rows"]):

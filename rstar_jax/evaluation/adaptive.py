@@ -13,23 +13,19 @@ import numpy as np
 
 from rstar_jax import rng
 from rstar_jax.evaluation import choices, cost, subsets
-from rstar_jax.evaluation.choices import Normalise, Record
+from rstar_jax.evaluation.choices import Record
 from rstar_jax.evaluation.intervals import bootstrap
-from rstar_jax.grading.voting import vote_key
 
 # The authors' threshold is 0.95; at 1 no later vote can change the majority.
 CONFIDENCES = (0.75, 0.9, 0.95, 0.99, 1.0)
 
 
-def table(
-  records: Sequence[Record], *, seed: int, normalise: Normalise = vote_key
-) -> list[dict[str, Any]]:
+def table(records: Sequence[Record], *, seed: int) -> list[dict[str, Any]]:
   """Computes a row for each confidence.
 
   Args:
     records: of one method whose units have one vote each, with all units.
     seed: root seed of the bootstrap.
-    normalise: answers with the same normal form vote together.
 
   Returns:
     Rows with confidence; units, their mean number per problem; fewest and most
@@ -37,31 +33,19 @@ def table(
     problem; and alike, the accuracy at the same mean tokens if all problems get
     equally many units.
   """
-  return [_row(records, each, seed, normalise) for each in CONFIDENCES]
+  return [_row(records, each, seed) for each in CONFIDENCES]
 
 
 def _row(
-  records: Sequence[Record],
-  confidence: float,
-  seed: int,
-  normalise: Normalise,
+  records: Sequence[Record], confidence: float, seed: int
 ) -> dict[str, Any]:
   needed = [
-    choices.settled(
-      each,
-      "majority",
-      len(each["spent"]),
-      normalise=normalise,
-      confidence=confidence,
-    )
+    choices.settled(each, "majority", len(each["spent"]), confidence=confidence)
     for each in records
   ]
   pairs = list(zip(records, needed, strict=True))
   right = np.array(
-    [
-      choices.choose(each, "majority", units, normalise=normalise).right
-      for each, units in pairs
-    ],
+    [choices.choose(each, "majority", units).right for each, units in pairs],
     np.float64,
   )
   split, source = records[0]["split"], records[0]["source"]
@@ -77,17 +61,11 @@ def _row(
     "low": low,
     "high": high,
     "tokens": tokens,
-    "alike": alike(records, tokens, seed=seed, normalise=normalise),
+    "alike": alike(records, tokens, seed=seed),
   }
 
 
-def alike(
-  records: Sequence[Record],
-  budget: float,
-  *,
-  seed: int,
-  normalise: Normalise = vote_key,
-) -> float:
+def alike(records: Sequence[Record], budget: float, *, seed: int) -> float:
   """Returns the majority's accuracy with equally many units per problem.
 
   A remainder that does not pay for one more unit of every problem pays for one
@@ -96,7 +74,7 @@ def alike(
   Args:
     records: see `table`.
     budget: mean tokens per problem; at least one unit is sampled.
-    seed, normalise: see `table`.
+    seed: see `table`.
 
   Returns:
     In [0, 1].
@@ -106,10 +84,7 @@ def alike(
     return tuple(
       float(np.mean(each))
       for each in (
-        [
-          subsets.right(each, "majority", units, seed=seed, normalise=normalise)
-          for each in records
-        ],
+        [subsets.right(each, "majority", units, seed=seed) for each in records],
         [subsets.tokens(each, units) for each in records],
       )
     )

@@ -9,7 +9,7 @@ choice is made among these, as in the released code; "pass" takes all solutions.
 """
 
 import dataclasses
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, get_args
 
 from rstar_jax.evaluation import cost, sources
@@ -17,7 +17,6 @@ from rstar_jax.grading import choose as choose_lib
 from rstar_jax.grading.voting import vote_key
 
 Record = Mapping[str, Any]
-Normalise = Callable[[str], Hashable]
 
 CHOICES = ("first", "pass", *get_args(choose_lib.Select))
 # Choices that need the values of a reward model.
@@ -51,7 +50,6 @@ def choose(
   units: int | None = None,
   *,
   k: int = 4,
-  normalise: Normalise = vote_key,
 ) -> Outcome:
   """Returns the choice among the solutions of the first units.
 
@@ -61,7 +59,6 @@ def choose(
     units: number of units, at least 1, that the choice and its tokens cover;
       None is all. A search that ended early has fewer.
     k: number of solutions that vote in "top_k", at least 1.
-    normalise: answers with the same normal form vote together.
 
   Raises:
     ValueError: `choice` is unknown.
@@ -78,7 +75,6 @@ def choose(
       choice,
       list(map(_answer, solutions)),
       [each["value"] for each in solutions],
-      normalise,
       k=k,
     )
     verdict = "failed" if index is None else solutions[index]["verdict"]
@@ -104,7 +100,6 @@ def settled(
   choice: str,
   units: int,
   *,
-  normalise: Normalise = vote_key,
   confidence: float = 1.0,
 ) -> int | None:
   """Returns the number of units after which no later unit changes the choice.
@@ -118,7 +113,6 @@ def settled(
     record: of a source whose units are independent, with one vote each.
     choice: "majority", "weighted" or "best"; others are open until the end.
     units: number of units without early stopping.
-    normalise: answers with the same normal form vote together.
     confidence: in (0, 1]; probability that the majority is the policy's most
       frequent answer, at which it counts as settled; see `choose.sure`.
 
@@ -144,7 +138,7 @@ def settled(
   for unit in range(units):
     each = votes.get(unit)
     if each and (not weighted or each["value"] is not None):
-      name = normalise(each["answer"])
+      name = vote_key(each["answer"])
       weight = (1 + each["value"]) / 2 if weighted else 1.0
       weights[name] = weights.get(name, 0.0) + weight
     # `confidence` counts votes, and weights are not counts.

@@ -23,22 +23,25 @@ _CURVES = ("majority", "best", "weighted")
 def render(
   records: Sequence[Record],
   quality: Mapping[str, Mapping[str, Any]],
-  **options: Any,
+  *,
+  seed: int,
+  k: int = 4,
+  parameters: int | None = None,
 ) -> str:
   """Renders all tables of a study.
 
   Args:
     records: see `solutions.py`.
     quality: reward model -> `quality.summary` of it.
-    **options: `seed`, `k` and `parameters` of `tables.table`.
+    seed, k, parameters: see `tables.table`.
   """
   lines = []
   for split in dict.fromkeys(record["split"] for record in records):
     part = [record for record in records if record["split"] == split]
-    rows = table(part, **options)
-    lines += [f"### {split}", "", *_methods(part, rows, options)]
-    lines += ["", *_curve(rows), "", *_budget(part, options), ""]
-    lines += [*_adaptive(part, options), ""]
+    rows = table(part, seed=seed, k=k, parameters=parameters)
+    lines += [f"### {split}", "", *_methods(part, rows, seed, k)]
+    lines += ["", *_curve(rows), "", *_budget(part, seed, k), ""]
+    lines += [*_adaptive(part, seed), ""]
   return "\n".join([*lines, *_quality(quality)]).rstrip() + "\n"
 
 
@@ -85,7 +88,8 @@ def time(work: Mapping[str, cost.Work]) -> list[str]:
 def _methods(
   part: Sequence[Record],
   rows: Sequence[Mapping[str, Any]],
-  options: dict[str, Any],
+  seed: int,
+  k: int,
 ) -> list[str]:
   """Returns the table of all methods and choices, with all units."""
   groups = grouped(part)
@@ -123,7 +127,7 @@ def _methods(
       ]
     )
     if reference is not None:
-      cells[-1].append(_against(row, reference, groups, options))
+      cells[-1].append(_against(row, reference, groups, seed, k))
   return [*lines, "", *grid(head, cells)]
 
 
@@ -153,7 +157,7 @@ def _curve(rows: Sequence[Mapping[str, Any]]) -> list[str]:
   ]
 
 
-def _budget(part: Sequence[Record], options: dict[str, Any]) -> list[str]:
+def _budget(part: Sequence[Record], seed: int, k: int) -> list[str]:
   """Returns the table of accuracy at the cost of one search."""
   search = [r for r in part if r["source"] == "mcts"] or [
     r for r in part if r["source"] == "searches"
@@ -163,7 +167,9 @@ def _budget(part: Sequence[Record], options: dict[str, Any]) -> list[str]:
   first = [r for r in search if r["reward"] == search[0]["reward"]]
   budget = sum(r["tokens"] for r in first) / len(first)
   rows = [
-    row for row in at_budget(part, budget, **options) if _is_main_choice(row)
+    row
+    for row in at_budget(part, budget, seed=seed, k=k)
+    if _is_main_choice(row)
   ]
   return [
     f"For at most {budget:.0f} generated tokens a problem, what "
@@ -186,7 +192,7 @@ def _budget(part: Sequence[Record], options: dict[str, Any]) -> list[str]:
   ]
 
 
-def _adaptive(part: Sequence[Record], options: dict[str, Any]) -> list[str]:
+def _adaptive(part: Sequence[Record], seed: int) -> list[str]:
   """Returns the table of sampling until the majority is certain."""
   records = [
     each
@@ -211,7 +217,7 @@ def _adaptive(part: Sequence[Record], options: dict[str, Any]) -> list[str]:
           f"{row['tokens']:.0f}",
           f"{100 * row['alike']:.1f}",
         ]
-        for row in adaptive.table(records, seed=options["seed"])
+        for row in adaptive.table(records, seed=seed)
       ],
     ),
   ]
@@ -289,20 +295,20 @@ def _against(
   row: Mapping[str, Any],
   reference: Mapping[str, Any],
   groups: Mapping[Group, list],
-  options: dict[str, Any],
+  seed: int,
+  k: int,
 ) -> str:
   if row is reference:
     return "-"
 
   def right(each: Mapping[str, Any]) -> dict[str, bool]:
     records = groups[each["split"], each["reward"], each["method"]]
-    k = options.get("k", 4)
     return right_by_problem(records, each["choice"], each["units"], k)
 
   difference = intervals.compare(
     right(row),
     right(reference),
-    rng.seed_for(options["seed"], "against", _name(row), row["choice"]),
+    rng.seed_for(seed, "against", _name(row), row["choice"]),
   )
   return "-" if difference is None else difference.points
 

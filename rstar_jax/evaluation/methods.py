@@ -13,9 +13,8 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from rstar_jax.evaluation import choices, sources
-from rstar_jax.evaluation.choices import Normalise, Outcome, Record
+from rstar_jax.evaluation.choices import Outcome, Record
 from rstar_jax.grading.choose import Select
-from rstar_jax.grading.voting import vote_key
 
 
 class Method(NamedTuple):
@@ -24,10 +23,14 @@ class Method(NamedTuple):
   Attributes:
     source: one of `sources.SOURCES`.
     choice: one of `choices.CHOICES`; None is `answer_select`.
+    column: head of its column in tables, as in the paper's.
+    title: name in the report.
   """
 
   source: str
   choice: str | None
+  column: str
+  title: str
 
   @property
   def needs_values(self) -> bool:
@@ -36,11 +39,11 @@ class Method(NamedTuple):
 
 
 METHODS = {
-  "policy": Method("greedy", "first"),
-  "pass@k": Method("samples", "pass"),
-  "majority": Method("samples", "majority"),
-  "best_of_n": Method("samples", "best"),
-  "mcts": Method("mcts", None),
+  "policy": Method("greedy", "first", "Policy pass@1", "Policy alone"),
+  "pass@k": Method("samples", "pass", "Pass@k", "Any sample right"),
+  "majority": Method("samples", "majority", "Majority", "Majority vote"),
+  "best_of_n": Method("samples", "best", "Best-of-N", "Best of N by PPM"),
+  "mcts": Method("mcts", None, "MCTS+PPM", "Search with PPM"),
 }
 # Methods by the names that users of `solve` and the server give.
 ASKED = {
@@ -90,7 +93,6 @@ def solve(
   method: str,
   samples: int,
   select: Select = "best",
-  normalise: Normalise = vote_key,
   k: int = 4,
 ) -> list[Outcome]:
   """Returns a method's outcome on each problem, from records.
@@ -100,20 +102,12 @@ def solve(
     method: one of `METHODS`.
     samples: methods on samples take this many, from the first.
     select: the choice of "mcts".
-    normalise: answers with the same normal form vote together.
     k: number of solutions that vote in "top_k", at least 1.
   """
-  source, choice = METHODS[method]
-  units = samples_of(source, samples)
+  how = METHODS[method]
+  units = samples_of(how.source, samples)
   return [
-    choices.choose(
-      record,
-      choice or select,
-      units,
-      k=k,
-      normalise=normalise,
-    )
-    for record in records
+    choices.choose(each, how.choice or select, units, k=k) for each in records
   ]
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from rstar_jax import rng
 from rstar_jax.evaluation import choices, cost, sources
-from rstar_jax.evaluation.choices import Normalise, Record
+from rstar_jax.evaluation.choices import Record
 from rstar_jax.grading import choose as choose_lib
 from rstar_jax.grading.voting import vote_key
 
@@ -45,7 +45,6 @@ def right(
   *,
   seed: int,
   k: int = 4,
-  normalise: Normalise = vote_key,
 ) -> float:
   """Returns the probability that the choice among random units is right.
 
@@ -59,14 +58,13 @@ def right(
     units: number of units, at least 1; all units are a single subset, in order.
     seed: root seed of the random subsets.
     k: number of solutions that vote in "top_k", at least 1.
-    normalise: answers with the same normal form vote together.
 
   Returns:
     In [0, 1]; 0 or 1 where the first units are taken.
   """
   count = len(record["spent"])
   if units >= count or not exchangeable(record):
-    chosen = choices.choose(record, choice, units, k=k, normalise=normalise)
+    chosen = choices.choose(record, choice, units, k=k)
     return float(chosen.right)
   answered = [
     each
@@ -81,12 +79,12 @@ def right(
     return _chance_of_any(good, count, units)
   valued = [each["value"] is not None for each in answered]
   if choice == "majority" or not any(valued):
-    return _majority(answered, count, units, normalise)
+    return _majority(answered, count, units)
   if choice == "best" and all(valued):
     return _best(answered, count, units)
   name = record["split"], record["problem_id"], units
   drawn = _subsets(count, units, rng.seed_for(seed, "subsets", *name))
-  return _share_right(answered, choice, drawn, k, normalise)
+  return _share_right(answered, choice, drawn, k)
 
 
 def _chance_of_any(good: int, count: int, units: int) -> float:
@@ -106,13 +104,11 @@ def _best(answered: Sequence[Record], count: int, units: int) -> float:
   return total
 
 
-def _majority(
-  answered: Sequence[Record], count: int, units: int, normalise: Normalise
-) -> float:
+def _majority(answered: Sequence[Record], count: int, units: int) -> float:
   """Sums, over right answers, the probability that one gets most votes."""
   groups: dict = {}
   for each in answered:
-    groups.setdefault(normalise(each["answer"]), []).append(
+    groups.setdefault(vote_key(each["answer"]), []).append(
       each["verdict"] == "equal"
     )
   sizes = sorted(map(len, groups.values()))
@@ -162,11 +158,10 @@ def _share_right(
   choice: str,
   drawn: Iterable[Sequence[int]],
   k: int,
-  normalise: Normalise,
 ) -> float:
   """Returns how often the choice is right over the given subsets."""
   by_unit = {each["unit"]: each for each in answered}
-  keys = {each["answer"]: normalise(each["answer"]) for each in answered}
+  keys = {each["answer"]: vote_key(each["answer"]) for each in answered}
   verdicts = []
   for subset in drawn:
     part = [by_unit[unit] for unit in subset if unit in by_unit]

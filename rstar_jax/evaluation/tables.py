@@ -7,9 +7,8 @@ import numpy as np
 
 from rstar_jax import rng
 from rstar_jax.evaluation import choices, cost, sources, subsets
-from rstar_jax.evaluation.choices import Normalise, Record
+from rstar_jax.evaluation.choices import Record
 from rstar_jax.evaluation.intervals import bootstrap
-from rstar_jax.grading.voting import vote_key
 
 # (split, reward, source), the key of a group of records.
 Group = tuple[str, str | None, str]
@@ -65,7 +64,6 @@ def table(
   seed: int,
   k: int = 4,
   parameters: int | None = None,
-  normalise: Normalise = vote_key,
 ) -> list[dict[str, Any]]:
   """Computes one row for each method, choice and number of units.
 
@@ -77,7 +75,6 @@ def table(
     seed: root seed of the bootstrap and of random subsets.
     k: number of solutions that vote in "top_k", at least 1.
     parameters: number of the policy's parameters; None leaves FLOPs out.
-    normalise: answers with the same normal form vote together.
 
   Returns:
     Rows with split, reward, method, choice, units; accuracy, low, high in [0,
@@ -87,7 +84,7 @@ def table(
     see `choices.settled`); flops of the policy for `tokens`, see `cost.flops`.
   """
   return [
-    _row(group, choice, units, seed, k, parameters, normalise)
+    _row(group, choice, units, seed, k, parameters)
     for group in grouped(records).values()
     for choice in choices_for(group)
     for units in sizes(cost.units_of(group))
@@ -100,27 +97,25 @@ def at_budget(
   *,
   seed: int,
   k: int = 4,
-  parameters: int | None = None,
-  normalise: Normalise = vote_key,
 ) -> list[dict[str, Any]]:
   """Computes the accuracy of each method and choice within a budget.
 
   Args:
     records: see `solutions.py`.
     budget: mean generated tokens per problem.
-    seed, k, parameters, normalise: see `table`.
+    seed, k: see `table`.
 
   Returns:
-    Rows as of `table`, each for the largest number of units whose mean cost is
-    within the budget. A method has no row if one unit costs more.
+    Rows as of `table`, without FLOPs, each for the largest number of units
+    whose mean cost is within the budget. A method has no row if one unit costs
+    more.
   """
   rows = []
   for group in grouped(records).values():
     units = cost.units_within(group, budget, subsets.tokens)
     if units:
       rows += [
-        _row(group, choice, units, seed, k, parameters, normalise)
-        for choice in choices_for(group)
+        _row(group, choice, units, seed, k) for choice in choices_for(group)
       ]
   return rows
 
@@ -133,12 +128,10 @@ def right_by_problem(
   return {each.problem_id: each.right for each in chosen}
 
 
-def _settled(
-  group: Sequence[Record], choice: str, units: int, normalise: Normalise
-) -> float | None:
+def _settled(group: Sequence[Record], choice: str, units: int) -> float | None:
   spent = []
   for record in group:
-    needed = choices.settled(record, choice, units, normalise=normalise)
+    needed = choices.settled(record, choice, units)
     if needed is None:
       return None
     spent.append(cost.tokens(record, needed))
@@ -151,18 +144,14 @@ def _row(
   units: int,
   seed: int,
   k: int,
-  parameters: int | None,
-  normalise: Normalise,
+  parameters: int | None = None,
 ) -> dict[str, Any]:
   """Computes the row of a choice among that many units."""
   split, reward, source = (
     group[0][name] for name in ("split", "reward", "source")
   )
   right = np.array(
-    [
-      subsets.right(each, choice, units, seed=seed, k=k, normalise=normalise)
-      for each in group
-    ]
+    [subsets.right(each, choice, units, seed=seed, k=k) for each in group]
   )
   low, high = bootstrap(
     right,
@@ -180,6 +169,6 @@ def _row(
     "high": high,
     "n": len(group),
     "tokens": tokens,
-    "tokens_settled": _settled(group, choice, units, normalise),
+    "tokens_settled": _settled(group, choice, units),
     "flops": None if parameters is None else cost.flops(parameters, tokens),
   }

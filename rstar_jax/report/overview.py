@@ -8,19 +8,15 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from rstar_jax.evaluation.methods import METHODS
 from rstar_jax.storage import scalars
 
 Rows = list[dict[str, Any]]
 
 # Most points of a curve.
 _POINTS = 200
-_NAMES = {
-  "policy": "Policy alone",
-  "majority": "Majority vote",
-  "best_of_n": "Best of N by PPM",
-  "mcts": "Search with PPM",
-  "pass@k": "Any sample right",
-}
+# Lines of a chart, in order.
+_LINES = ("policy", "majority", "best_of_n", "mcts", "pass@k")
 _STAGES = {
   "rollout": "Search for data",
   "sft": "Training the policy",
@@ -62,11 +58,11 @@ def accuracy(rows: Iterable[Mapping[str, Any]]) -> Rows:
 
   Returns:
     {"split", "lines": [{"method", "name", "points"}]} each; a point holds the
-    fields of a row that are shown. Lines are in the order of `_NAMES`.
+    fields of a row that are shown. Lines are in the order of `_LINES`.
   """
   splits: dict[str, dict[str, Rows]] = {}
   for row in rows:
-    lines = splits.setdefault(row["split"], {name: [] for name in _NAMES})
+    lines = splits.setdefault(row["split"], {name: [] for name in _LINES})
     lines.setdefault(row["method"], []).append(
       {
         name: row.get(name)
@@ -80,13 +76,18 @@ def accuracy(rows: Iterable[Mapping[str, Any]]) -> Rows:
     {
       "split": split,
       "lines": [
-        {"method": method, "name": _NAMES.get(method, method), "points": points}
+        {"method": method, "name": _name(method), "points": points}
         for method, points in lines.items()
         if points
       ],
     }
     for split, lines in splits.items()
   ]
+
+
+def _name(method: str) -> str:
+  # Of another version's method only the name is known.
+  return METHODS[method].title if method in METHODS else method
 
 
 def losses(metrics: Iterable[Mapping[str, Any]]) -> Rows:

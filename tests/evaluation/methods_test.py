@@ -71,7 +71,7 @@ class SolveTest(parameterized.TestCase):
     }[source]
     records = [record(source, *trajectories, tokens=90)]
     self.assertEqual(
-      methods.solve(records, method, 3, select, str),
+      methods.solve(records, method, 3, select),
       [choices.Outcome("p", 1, verdict, tokens)],
     )
 
@@ -94,7 +94,7 @@ class SolveTest(parameterized.TestCase):
   @parameterized.parameters("best", "top_k", "weighted")
   def test_without_any_value_every_way_is_a_vote(self, select):
     each = [trajectory("2"), trajectory("1"), trajectory("1")]
-    [outcome] = methods.solve([record("mcts", *each)], "mcts", 1, select, str)
+    [outcome] = methods.solve([record("mcts", *each)], "mcts", 1, select)
     self.assertEqual(outcome.verdict, "equal")
 
   @parameterized.parameters((1, "different"), (2, "different"), (3, "equal"))
@@ -105,9 +105,7 @@ class SolveTest(parameterized.TestCase):
       trajectory("1", value=0.2),
       trajectory("2", value=-0.9),
     ]
-    [outcome] = methods.solve(
-      [record("mcts", *each)], "mcts", 1, "top_k", str, k
-    )
+    [outcome] = methods.solve([record("mcts", *each)], "mcts", 1, "top_k", k)
     self.assertEqual(outcome.verdict, verdict)
 
 

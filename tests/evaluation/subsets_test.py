@@ -96,17 +96,17 @@ class SubsetsTest(parameterized.TestCase):
 
   def test_answers_that_vote_together(self):
     made = record("a", "samples", [RIGHT, WRONG, WRONG], [1, 2, 3])
-
-    def one(answer):
-      del answer
-
+    for each, answer in zip(
+      made["trajectories"], ("18", "18.0", "18 dollars"), strict=True
+    ):
+      each["answer"] = answer
     # All are one answer, of which any may be given; of all units the first.
     for units, expected in ((1, 1 / 3), (2, 1 / 3), (3, 1.0)):
-      found = subsets.right(made, "majority", units, seed=0, normalise=one)
+      found = subsets.right(made, "majority", units, seed=0)
       self.assertAlmostEqual(found, expected)
       (row,) = (
         each
-        for each in tables.table([made], seed=0, normalise=one)
+        for each in tables.table([made], seed=0)
         if (each["choice"], each["units"]) == ("majority", units)
       )
       self.assertAlmostEqual(row["accuracy"], expected)
