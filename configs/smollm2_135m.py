@@ -52,7 +52,7 @@ def get_config() -> rj.Config:
   config.eval.search.candidates = 8
   config.sft.length = config.ppm.length = 1024
   config.sft.batch_size = config.ppm.batch_size = 4
-  # Less memory, for somewhat slower updates (docs/results/engine.md).
+  # Less memory, for somewhat slower updates (docs/results/training_cpu.md).
   config.sft.attention_block = config.ppm.attention_block = 128
   config.rounds = (rj.RoundConfig(rollouts=4, candidates=4),)
   return config

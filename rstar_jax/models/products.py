@@ -17,7 +17,7 @@ from rstar_jax.models.int8 import Int8
 from rstar_jax.models.kernels import cpu
 
 # Up to this many rows, XLA on a CPU mostly multiplies faster with the weights
-# on the left (docs/results/engine.md).
+# on the left (docs/results/cpu.md).
 _FEW_ROWS = 128
 
 

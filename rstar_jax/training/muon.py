@@ -2,7 +2,7 @@
 
 It is `optax.contrib.muon`, state structure included, except for the products of
 Newton-Schulz. Here they have two axes and no transposition, which XLA
-multiplies fastest on a CPU (docs/results/engine.md).
+multiplies fastest on a CPU (docs/results/training_cpu.md).
 """
 
 import math

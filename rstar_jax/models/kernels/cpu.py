@@ -2,7 +2,7 @@
 
 With the few rows of a decode step, XLA on a CPU uses little of the processor:
 attention runs on one core, and products leave cores idle. Measurements are in
-docs/results/engine.md. The kernels need `build.load()`, run on one device, have
+docs/results/cpu.md. The kernels need `build.load()`, run on one device, have
 no gradient, and give the same bits on every run on one kind of machine.
 
 Letters: R rows, I inputs, O outputs; of pages, T tokens, R rows of tables, P
