@@ -40,7 +40,7 @@ export JAX_PLATFORMS
 
 .PHONY: quick demo test test-fast lint parity ray harness docs docs-check release \
   aot mutants smollm2 clean \
-  ci-full ci-docs ci-docs-check ci-release ci-optimised ci-lowest ci-newest \
+  ci-full ci-docs-check ci-release ci-optimised ci-lowest ci-newest \
   ci-newer-python \
   ci-fresh ci-parity ci-newest-parity
 
@@ -129,8 +129,6 @@ smollm2: $(VENV)/.stamp
 
 ci-full:
 	.ci/full $(ONLY)
-
-ci-docs: docs
 
 ci-docs-check: docs-check
 

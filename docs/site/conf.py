@@ -26,6 +26,9 @@ myst_heading_anchors = 6
 default_role = "code"
 # The first word of what a function returns is taken for a type of that name.
 suppress_warnings = ["ref.python"]
+# Fifteen hundred names in the list beside each page take four fifths of the
+# build; the list has a page's modules, and the search finds names.
+toc_object_entries = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_default_options = {"members": True, "show-inheritance": True}

@@ -1,7 +1,7 @@
 """The site's contents are the pages; what `make docs` builds has no dead link.
 
-The build itself is strict, and is tried by `make ci-full`: Sphinx is not among
-what the tests need.
+The build itself is strict, and `.ci/run` makes it: Sphinx is not among what the
+tests need.
 """
 
 import importlib.util
