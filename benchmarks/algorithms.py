@@ -37,8 +37,9 @@ from absl import app, flags
 
 import rstar_jax as rj
 from benchmarks.peers import crew as crew_lib
+from rstar_jax.data import problems as problems_lib
 from rstar_jax.evaluation import intervals
-from rstar_jax.pipeline import backends, shards
+from rstar_jax.pipeline import backends
 from rstar_jax.search import sampling
 from rstar_jax.storage import manifests
 
@@ -80,7 +81,7 @@ def config_of(algorithm: str, seed: int) -> rj.Config:
   """Returns the config of a run by an algorithm."""
   config = rj.load_config(_CONFIG.value)
   config.seed = seed
-  for each in (config.eval.data, *config.eval.more):
+  for each in config.eval.sets:
     each.count = _PROBLEMS.value
   rounds = len(config.rounds)
   reinforce = config.reinforce
@@ -156,7 +157,7 @@ def measure(config: rj.Config, folder: pathlib.Path, round_: int) -> dict:
   with rj.open_run(config, folder) as context:
     backend = backends.ModelBackend(context, round_)
     kinds = (("greedy", 0.0, 1), ("right", None, _SAMPLES.value))
-    for split, problems in shards.splits(config):
+    for split, problems in problems_lib.splits(config):
       for name, temperature, count in kinds:
         solved = sampling.sample(
           problems,

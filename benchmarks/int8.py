@@ -39,7 +39,7 @@ from rstar_jax.models import int8
 from rstar_jax.models.kernels import build, cpu
 from rstar_jax.models.transformer import Transformer, reconfigured
 from rstar_jax.pipeline import context as session
-from rstar_jax.pipeline import ppm, shards, solve
+from rstar_jax.pipeline import ppm, reading, solve
 from rstar_jax.training.ppm import pair_accuracy
 
 _MODEL = flags.DEFINE_string("model", None, "Folder or name of a model.")
@@ -145,7 +145,7 @@ def of_run() -> None:
       )
       kept = [
         each
-        for each in shards.read_pairs(context.finished(_ROUND.value, "pairs"))
+        for each in reading.read_pairs(context.finished(_ROUND.value, "pairs"))
         if held_out.is_held_out(
           config.seed, each.problem_id, ppm.one_in(config)
         )

@@ -26,7 +26,7 @@ from rstar_jax import rng
 from rstar_jax.evaluation import accuracy as evaluate
 from rstar_jax.evaluation import intervals, methods, tables
 from rstar_jax.pipeline import study_tables
-from rstar_jax.pipeline.shards import read_rows
+from rstar_jax.pipeline.reading import read_rows
 from rstar_jax.storage import layout
 
 _LEARNT = flags.DEFINE_multi_string(

@@ -43,7 +43,7 @@ from rstar_jax.data import (
 from rstar_jax.data import pairs as pairs_lib
 from rstar_jax.data import trajectories as trajectories_lib
 from rstar_jax.hf.tokenizers import load_tokenizer
-from rstar_jax.pipeline.shards import read_pairs, read_rows
+from rstar_jax.pipeline.reading import read_pairs, read_rows
 from rstar_jax.search import mcts
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.requests import Calls

@@ -41,13 +41,14 @@ import rstar_jax as rj
 from rstar_jax import rng
 from rstar_jax.config import identity
 from rstar_jax.data import pairs as pairs_lib
+from rstar_jax.data import problems as problems_lib
 from rstar_jax.data.synthetic import oracle
 from rstar_jax.evaluation import decisions, intervals, quality
 from rstar_jax.hf import folders, saving
 from rstar_jax.inference.ppm import Scorer
 from rstar_jax.inference.scoring import ScoringEngine
 from rstar_jax.models.transformer import ppm_from_policy
-from rstar_jax.pipeline import extract, models, shards
+from rstar_jax.pipeline import extract, models, reading
 from rstar_jax.pipeline import ppm as ppm_stage
 from rstar_jax.pipeline.context import Context
 from rstar_jax.search import tree as tree_lib
@@ -154,7 +155,7 @@ def samples_of(context: Context, round_: int) -> list[Samples]:
   }
   return [
     Samples(problem, rows[problem.id])
-    for _, problems in shards.splits(context.config)
+    for _, problems in problems_lib.splits(context.config)
     for problem in problems
     if problem.id in rows
   ]
@@ -298,7 +299,7 @@ def measured(root: pathlib.Path) -> dict[str, list[Figures]]:
     trees = [
       tree
       for folder in extract.tree_folders(context, round_)
-      for tree in shards.read_trees(folder)
+      for tree in reading.read_trees(folder)
     ]
     for way, seed in itertools.product(_WAYS.value, map(int, _SEEDS.value)):
       config = config_of(context.config, way, _UPDATES.value)

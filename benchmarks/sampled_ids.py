@@ -22,7 +22,7 @@ from rstar_jax.hf import folders
 from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.inference.engine import Engine
 from rstar_jax.inference.policy import Policy
-from rstar_jax.pipeline import shards
+from rstar_jax.pipeline import reading
 from rstar_jax.steps.tokenizer import Tokenizer
 
 _MODEL = flags.DEFINE_string(
@@ -58,7 +58,7 @@ def sampled(tokenizer: Tokenizer) -> Iterator[Sequence[int]]:
 def kept() -> Iterator[Sequence[int]]:
   """Yields the ids of what trees keep."""
   for folder in _TREES.value:
-    for tree in shards.read_trees(folder, draws=True):
+    for tree in reading.read_trees(folder, draws=True):
       yield from (each.token_ids for each in tree.draws or ())
 
 

@@ -18,7 +18,7 @@ from absl import app
 from rstar_jax import rng
 from rstar_jax.evaluation import choices, cost, intervals, methods
 from rstar_jax.grading import choose
-from rstar_jax.pipeline.shards import read_rows
+from rstar_jax.pipeline.reading import read_rows
 
 _COLUMNS = {
   "policy": "Policy pass@1",

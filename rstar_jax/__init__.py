@@ -51,11 +51,11 @@ if TYPE_CHECKING:
   from rstar_jax.inference.reward import load_reward as load_reward
   from rstar_jax.inference.step_values import step_values as step_values
   from rstar_jax.pipeline.backends import load_calls as load_calls
+  from rstar_jax.pipeline.reading import read_pairs as read_pairs
+  from rstar_jax.pipeline.reading import read_trees as read_trees
   from rstar_jax.pipeline.run import STAGES as STAGES
   from rstar_jax.pipeline.run import evolve as evolve
   from rstar_jax.pipeline.run import open_run as open_run
-  from rstar_jax.pipeline.shards import read_pairs as read_pairs
-  from rstar_jax.pipeline.shards import read_trees as read_trees
   from rstar_jax.pipeline.solve import solve as solve
   from rstar_jax.report.inline import show_run as show_run
   from rstar_jax.report.inline import show_trees as show_trees
@@ -131,8 +131,8 @@ _NAMES = {
   "solve": "pipeline.solve:solve",
   "load_calls": "pipeline.backends:load_calls",
   "markdown": "evaluation.accuracy:markdown",
-  "read_trees": "pipeline.shards:read_trees",
-  "read_pairs": "pipeline.shards:read_pairs",
+  "read_trees": "pipeline.reading:read_trees",
+  "read_pairs": "pipeline.reading:read_pairs",
   "show_run": "report.inline:show_run",
   "show_trees": "report.inline:show_trees",
   # Scripted callables, to try a search without a model.

@@ -12,7 +12,7 @@ from absl.testing import absltest, flagsaver, parameterized
 
 from rstar_jax import main
 from rstar_jax.config import flag
-from rstar_jax.pipeline import run, shards
+from rstar_jax.pipeline import reading, run
 from rstar_jax.tools import harness
 from tests import tiny_run
 
@@ -215,7 +215,7 @@ class RunTest(PluginsCase):
     stage = ("--stage=rollout", "--round=1")
     code, _, err = self.run_main(*overrides, *stage)
     self.assertEqual(code, 0, err)
-    trees = shards.read_trees("run/round_1/trees")
+    trees = reading.read_trees("run/round_1/trees")
     self.assertLen(trees, 2)
     for number, tree in zip((4, 5), trees, strict=True):
       self.assertIn(f"assert x == {number}", tree.problem.tests)
@@ -265,7 +265,7 @@ class RunTest(PluginsCase):
     )
     own = sys.modules["own_plugins"]
     for round_ in (1, 2):
-      trees = shards.read_trees(f"run/round_{round_}/trees")
+      trees = reading.read_trees(f"run/round_{round_}/trees")
       self.assertLen(trees, 5)
       for tree in trees:
         self.assertIsNone(tree.problem.answer)

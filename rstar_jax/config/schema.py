@@ -547,6 +547,11 @@ class EvalConfig(Closed):
   # a Score (types.py).
   reward_model: str = field("", takes=("config",))
 
+  @property
+  def sets(self) -> tuple[DataConfig, ...]:
+    """All evaluation sets."""
+    return self.data, *self.more
+
 
 @dataclasses.dataclass(kw_only=True)
 class StudyConfig(Closed):

@@ -50,7 +50,7 @@ def validate(config: config_lib.Config) -> None:
   for name in ("eval.more", "decontaminate.against"):
     for index, data in enumerate(operator.attrgetter(name)(config)):
       splits[f"{name}[{index}]"] = data
-  sources = [data.source for data in (config.eval.data, *config.eval.more)]
+  sources = [data.source for data in config.eval.sets]
   for source in sources:
     _check(
       sources.count(source) == 1,

@@ -13,11 +13,12 @@ from typing import Any
 from absl import logging
 from etils import epath
 
-from rstar_jax.config.schema import DataConfig
+from rstar_jax.config.schema import Config, DataConfig
 from rstar_jax.data import shapes
 from rstar_jax.data.files import ProblemError, Row
 from rstar_jax.data.sources import open_source
 from rstar_jax.data.synthetic import generator
+from rstar_jax.tasks.named import load_task
 from rstar_jax.tasks.task import MATH, Task
 from rstar_jax.types import Problem
 
@@ -59,6 +60,13 @@ def load_problems(
     return generator.problems(split=name, count=config.count, seed=config.seed)
   name, rows = open_source(config.source, data_dir, task)
   return _collect(rows, name, config, task.reward is None)
+
+
+def splits(config: Config) -> Iterator[tuple[str, list[Problem]]]:
+  """Yields the source and the problems of each evaluation set of a run."""
+  task = load_task(config.task)
+  for data in config.eval.sets:
+    yield data.source, load_problems(data, task=task)
 
 
 def _collect(

@@ -29,11 +29,7 @@ def load(config: Config) -> tuple[list[Problem], dict[str, Any]]:
   task = load_task(config.task)
   problems = problems_lib.load_problems(config.train, task=task)
   held_out: dict[str, list[Problem]] = {}
-  for data in (
-    config.eval.data,
-    *config.eval.more,
-    *config.decontaminate.against,
-  ):
+  for data in (*config.eval.sets, *config.decontaminate.against):
     # A source may occur twice with different counts.
     held_out.setdefault(data.source, []).extend(
       problems_lib.load_problems(data, task=task)

@@ -38,9 +38,7 @@ def check_data(config: Config, *, evaluation: bool = False) -> None:
   if config.extract.needs_trees and not evaluation:
     try_plugins(config, training.load(config)[0][0])
   else:
-    for data in (config.eval.data, *config.eval.more):
-      task = load_task(config.task)
-      problems = problems_lib.load_problems(data, task=task)
+    for _, problems in problems_lib.splits(config):
       try_plugins(config, problems[0])
   if evaluation:
     return

@@ -6,18 +6,18 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rstar_jax.config.schema import Config
+from rstar_jax.data import problems as problems_lib
 from rstar_jax.evaluation import cost, methods, solutions, sources
 from rstar_jax.pipeline import backends, results
 from rstar_jax.pipeline import units as units_lib
 from rstar_jax.pipeline.context import Context
-from rstar_jax.pipeline.shards import Shard, Unit, cut, finish, splits
+from rstar_jax.pipeline.shards import Shard, Unit, cut, finish
 from rstar_jax.pipeline.work import Load
 from rstar_jax.report import decisions
 from rstar_jax.search import mcts, named, sampling
 from rstar_jax.search.requests import Calls, Search
 from rstar_jax.search.tree import Tree
 from rstar_jax.storage import layout, manifests, scalars
-from rstar_jax.types import Problem
 
 
 def evaluate(context: Context, round_: int) -> None:
@@ -40,8 +40,7 @@ def _measure(context: Context, round_: int) -> dict[str, Any]:
   """Writes the metrics of an evaluation; returns its manifest's fields."""
   evaluation, known = context.config.eval, []
   # For generated problems an oracle knows which steps are right.
-  data = evaluation.data, *evaluation.more
-  if any(each.source.startswith("synthetic:") for each in data):
+  if any(each.source.startswith("synthetic:") for each in evaluation.sets):
     folder = context.folder(round_, "eval").parent
     known = decisions.of_round(folder, dataclasses.asdict(evaluation))
   rows = results.accuracies(context, round_)
@@ -106,13 +105,14 @@ def _shards(context: Context, round_: int) -> Iterator[Shard]:
   names = _sources(backends.scores(context, round_))
   trees = any(sources.of(each).guided for each in names)
   early = config.eval.early_problems if round_ < len(config.rounds) else 0
-  for split, problems in splits(config):
+  for split, problems in problems_lib.splits(config):
     chosen = {problem.id for problem in problems[: early or len(problems)]}
 
-    def units(problem: Problem, split=split, chosen=chosen) -> list[Unit]:
+    def units(part, split=split, chosen=chosen) -> list[Unit]:
       return [
         Unit(problem, each, split)
         for each in names
+        for problem in part
         if sources.of(each).greedy or problem.id in chosen
       ]
 

@@ -11,7 +11,7 @@ from rstar_jax.data import trajectories as trajectories_lib
 from rstar_jax.hf import adapters, generation, model_card, upload
 from rstar_jax.pipeline import cards, checks, results
 from rstar_jax.pipeline.context import Context
-from rstar_jax.pipeline.shards import each_row
+from rstar_jax.pipeline.reading import rows_of
 from rstar_jax.storage import layout, manifests, store
 from rstar_jax.storage.formatting import grid
 
@@ -93,8 +93,8 @@ def _write_data(context: Context, round_: int, folder: pathlib.Path) -> str:
   """Writes the round's training data as a data set; returns their counts."""
   counts = export_lib.write(
     folder,
-    map(trajectories_lib.from_dict, each_row(context.finished(round_, "sft"))),
-    map(pairs_lib.from_dict, each_row(context.finished(round_, "pairs"))),
+    map(trajectories_lib.from_dict, rows_of(context.finished(round_, "sft"))),
+    map(pairs_lib.from_dict, rows_of(context.finished(round_, "pairs"))),
     context.tokenizer.prompt,
   )
   return f"{counts['sft']} solutions, {counts['pairs']} pairs"

@@ -23,7 +23,8 @@ from rstar_jax.hf import saving
 from rstar_jax.models.transformer import ppm_from_policy
 from rstar_jax.pipeline import extract, models
 from rstar_jax.pipeline.context import Context
-from rstar_jax.pipeline.shards import each_row, finish, finish_model
+from rstar_jax.pipeline.reading import rows_of
+from rstar_jax.pipeline.shards import finish, finish_model
 from rstar_jax.search.tree import Tree
 from rstar_jax.storage import layout, manifests, scalars, stopping, store
 from rstar_jax.training import loop
@@ -233,7 +234,7 @@ def _pairs_of(
   context: Context, round_: int
 ) -> Iterator[tuple[str, list[PreferencePair]]]:
   """Yields a round's pairs by problem; a problem's pairs are adjacent."""
-  pairs = map(pairs_lib.from_dict, each_row(context.finished(round_, "pairs")))
+  pairs = map(pairs_lib.from_dict, rows_of(context.finished(round_, "pairs")))
   for (name, _), group in itertools.groupby(
     pairs, lambda each: (each.problem_id, each.question)
   ):

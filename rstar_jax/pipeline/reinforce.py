@@ -23,12 +23,8 @@ from rstar_jax.models.transformer import Transformer
 from rstar_jax.pipeline import backends, models, rollout
 from rstar_jax.pipeline import units as units_lib
 from rstar_jax.pipeline.context import Context
-from rstar_jax.pipeline.shards import (
-  cut,
-  finish,
-  finish_model,
-  read_trees,
-)
+from rstar_jax.pipeline.reading import read_trees
+from rstar_jax.pipeline.shards import cut, finish, finish_model
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.requests import Search
 from rstar_jax.search.tree import Tree

@@ -5,7 +5,7 @@ from typing import Any
 
 from rstar_jax.evaluation import accuracy
 from rstar_jax.pipeline.context import Context
-from rstar_jax.pipeline.shards import read_solutions
+from rstar_jax.pipeline.reading import read_solutions
 from rstar_jax.storage import json_io, layout, manifests
 
 

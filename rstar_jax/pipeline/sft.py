@@ -10,7 +10,8 @@ from rstar_jax.data.stored_rows import StoredRows
 from rstar_jax.hf import saving
 from rstar_jax.pipeline import models
 from rstar_jax.pipeline.context import Context
-from rstar_jax.pipeline.shards import each_row, finish, finish_model
+from rstar_jax.pipeline.reading import rows_of
+from rstar_jax.pipeline.shards import finish, finish_model
 from rstar_jax.storage import layout, manifests, scalars, stopping, store
 from rstar_jax.training import loop, sft
 
@@ -79,7 +80,7 @@ def pack(context: Context, round_: int, folder: store.Path) -> dict[str, int]:
   """Encodes and packs a round's solutions; returns their number."""
   config, seed = context.config.sft, context.config.seed
   solutions = map(
-    trajectories_lib.from_dict, each_row(context.finished(round_, "sft"))
+    trajectories_lib.from_dict, rows_of(context.finished(round_, "sft"))
   )
   count = 0
   with store.staged(folder) as local, contextlib.ExitStack() as stack:

@@ -6,19 +6,12 @@ the manifest.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rstar_jax.config.schema import Config
-from rstar_jax.data import pairs as pairs_lib
-from rstar_jax.data import pools
-from rstar_jax.data import problems as problems_lib
 from rstar_jax.pipeline.hosts import Host, wait_until
-from rstar_jax.search import tree as tree_lib
-from rstar_jax.search.tree import Tree
 from rstar_jax.storage import layout, manifests, records, store
-from rstar_jax.tasks.named import load_task
-from rstar_jax.types import PreferencePair, Problem
+from rstar_jax.types import Problem
 
 # Returns a header's fields for the rows of its shard.
 Info = Callable[[Sequence[Mapping[str, Any]]], Mapping[str, Any]]
@@ -77,7 +70,9 @@ def cut(
   size: int,
   folder: store.Path,
   prefixes: Sequence[str] = ("",),
-  units: Callable[[Problem], Sequence[Unit]] = lambda each: [Unit(each)],
+  units: Callable[[Sequence[Problem]], list[Unit]] = lambda part: [
+    *map(Unit, part)
+  ],
   info: Info | None = None,
 ) -> list[Shard]:
   """Cuts problems into shards.
@@ -87,32 +82,19 @@ def cut(
     size: number of problems per shard, at least 1.
     folder: the folder that the shards are written to.
     prefixes: see `Shard`.
-    units: returns the units of a problem, in the order of methods. A shard has
-      the rows of all its problems by the first method, then by the second, and
-      so on.
+    units: returns the units of a shard's problems, in the order of its rows.
     info: see `Shard`.
   """
   total = -(-len(problems) // size)
-  shards = []
-  for index in range(total):
-    part = problems[index * size : (index + 1) * size]
-    rows = [units(each) for each in part]
-    ordered = [
-      row[place]
-      for place in range(max(map(len, rows)))
-      for row in rows
-      if place < len(row)
-    ]
-    path = folder / records.shard_name(index, total)
-    shards.append(Shard(ordered, path, tuple(prefixes), info))
-  return shards
-
-
-def splits(config: Config) -> Iterator[tuple[str, list[Problem]]]:
-  """Yields the names and problems of all evaluation sets."""
-  task = load_task(config.task)
-  for data in (config.eval.data, *config.eval.more):
-    yield data.source, problems_lib.load_problems(data, task=task)
+  return [
+    Shard(
+      units(problems[index * size : (index + 1) * size]),
+      folder / records.shard_name(index, total),
+      tuple(prefixes),
+      info,
+    )
+    for index in range(total)
+  ]
 
 
 def finish(
@@ -180,52 +162,3 @@ def finish_model(
     ]
 
   finish(host, folder, lambda: info, files=files)
-
-
-def each_row(folder: store.Path) -> Iterator[dict[str, Any]]:
-  """Yields the rows of all shards below a finished folder, in order.
-
-  Raises:
-    CorruptShard: see `records.rows_of`.
-  """
-  for path in pools.paths_of(folder):
-    yield from records.rows_of(path)
-
-
-def read_rows(folder: store.Path) -> list[dict[str, Any]]:
-  """Returns the rows of all shards below a finished folder, in order."""
-  return [
-    row
-    for rows in store.prefetch(
-      records.read_shard, pools.paths_of(folder), folder
-    )
-    for row in rows
-  ]
-
-
-def read_solutions(folder: store.Path) -> Iterator[dict[str, Any]]:
-  """Yields the records of a finished evaluation or study, without texts.
-
-  Choosing and counting need answers, verdicts and values; the steps, most of a
-  record's size, are dropped. See `evaluation/solutions.py`.
-  """
-  for row in each_row(folder):
-    for each in row["trajectories"]:
-      del each["steps"]
-    yield row
-
-
-def read_trees(folder: store.Path | str, *, draws: bool = False) -> list[Tree]:
-  """Returns the trees of a finished folder, `round_k/trees`.
-
-  Args:
-    folder: all of its trees are held in memory, about 350 bytes a node.
-    draws: whether trees keep the policy's own tokens; see `tree.Draw`.
-  """
-  rows = each_row(store.path(folder))
-  return [tree_lib.from_record(row, draws=draws) for row in rows]
-
-
-def read_pairs(folder: store.Path | str) -> list[PreferencePair]:
-  """Returns the preference pairs of a finished folder, `round_k/pairs`."""
-  return [pairs_lib.from_dict(row) for row in read_rows(store.path(folder))]

@@ -12,18 +12,13 @@ from typing import Any
 
 from rstar_jax.config.schema import StudyConfig
 from rstar_jax.data import held_out, outcomes, pools
+from rstar_jax.data import problems as problems_lib
 from rstar_jax.evaluation import cost, quality, solvers, sources
 from rstar_jax.pipeline import backends, extract, ppm
 from rstar_jax.pipeline import units as units_lib
 from rstar_jax.pipeline.context import Context
-from rstar_jax.pipeline.shards import (
-  Shard,
-  Unit,
-  cut,
-  each_row,
-  finish,
-  splits,
-)
+from rstar_jax.pipeline.reading import rows_of
+from rstar_jax.pipeline.shards import Shard, Unit, cut, finish
 from rstar_jax.pipeline.work import Load
 from rstar_jax.search.requests import Calls, Search
 from rstar_jax.storage import layout, manifests, records, store
@@ -280,12 +275,14 @@ def _key(unit: Unit) -> tuple[str, str]:
 def _shards(context: Context, method: str, folder: store.Path) -> list[Shard]:
   """Returns the shards of a method over all splits."""
   shards: list[Shard] = []
-  for split, problems in splits(context.config):
+  for split, problems in problems_lib.splits(context.config):
     shards += cut(
       problems,
       context.config.shard_size,
       folder / layout.split_name(split),
-      units=lambda each, split=split: [Unit(each, method, split)],
+      units=lambda part, split=split: [
+        Unit(problem, method, split) for problem in part
+      ],
     )
   return shards
 
@@ -319,7 +316,7 @@ def _measure(context: Context, round_: int, reward: str) -> None:
   if _done(context, folder):
     return
   if context.host.leads:
-    summary = quality.summary(each_row(top / layout.HELD_OUT))
+    summary = quality.summary(rows_of(top / layout.HELD_OUT))
     summary["reward"] = reward
     records.write_shard(folder / records.shard_name(0, 1), [summary])
   finish(context.host, folder, lambda: {"made_with": _settings(context)})

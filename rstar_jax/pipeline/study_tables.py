@@ -9,7 +9,7 @@ from typing import Any
 from rstar_jax.evaluation import compare as compare_lib
 from rstar_jax.evaluation import cost, markdown, sources
 from rstar_jax.pipeline.context import Context
-from rstar_jax.pipeline.shards import read_rows, read_solutions
+from rstar_jax.pipeline.reading import read_rows, read_solutions
 from rstar_jax.storage import layout, manifests, records, store
 
 

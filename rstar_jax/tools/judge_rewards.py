@@ -37,7 +37,7 @@ from rstar_jax.hf import folders
 from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.inference.ppm import Scorer
 from rstar_jax.inference.scoring import ScoringEngine
-from rstar_jax.pipeline import backends, hosts, models, shards
+from rstar_jax.pipeline import backends, hosts, models, reading
 from rstar_jax.search.tree import Tree
 from rstar_jax.storage.formatting import grid
 from rstar_jax.types import Score
@@ -225,7 +225,7 @@ def main(argv: Sequence[str], given: dict[str, flags.FlagHolder]) -> None:
     rewards,
     by_subset=subsets(bench) if bench else None,
     by_kind=prmbench.read(open_source(kinds)[1]) if kinds else (),
-    trees=shards.read_trees(trees) if trees else (),
+    trees=reading.read_trees(trees) if trees else (),
   )
   for each in tables(figures):
     outside.say(f"{each}\n")

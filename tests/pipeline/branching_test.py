@@ -12,8 +12,8 @@ from rstar_jax.pipeline import (
   branching,
   checks,
   extract,
+  reading,
   rollout,
-  shards,
 )
 from rstar_jax.storage import layout, manifests
 from tests import tiny_run
@@ -72,7 +72,7 @@ class BranchingTest(absltest.TestCase):
     self.assertEmpty(self.device.made)
     counts = [
       [
-        len(shards.read_rows(context.folder(round_, "sft")))
+        len(reading.read_rows(context.folder(round_, "sft")))
         for context in (first, second)
       ]
       for round_ in (1, 2)

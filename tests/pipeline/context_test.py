@@ -5,7 +5,6 @@ import pathlib
 from absl.testing import absltest, parameterized
 
 from rstar_jax.pipeline import context as session
-from rstar_jax.pipeline import shards
 from rstar_jax.storage import layout, manifests, records
 from tests import tiny_run
 
@@ -61,15 +60,6 @@ class ContextTest(ContextCase):
     self.assertIn('"sft/loss": 0.5', (workdir / "metrics.jsonl").read_text())
     with self.assertRaisesRegex(RuntimeError, "closed"):
       context.sandbox.run([["x = 3"]])
-
-
-class RowsTest(ContextCase):
-  def test_read_rows_takes_shards_below_in_order(self):
-    for i, name in enumerate(("b/shard-0", "a/shard-1", "a/shard-0")):
-      records.write_shard(self.folder / name, [{"row": i}])
-    records.write_shard(self.folder / "a" / "trees-shard-0", [{"row": 7}])
-    rows = [row["row"] for row in shards.read_rows(self.folder)]
-    self.assertEqual(rows, [2, 1, 0])
 
 
 if __name__ == "__main__":

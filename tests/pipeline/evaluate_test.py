@@ -9,7 +9,7 @@ from absl.testing import absltest
 
 from rstar_jax.config import schema as config_lib
 from rstar_jax.hf import folders
-from rstar_jax.pipeline import backends, evaluate, shards
+from rstar_jax.pipeline import backends, evaluate, reading
 from rstar_jax.search import mcts
 from rstar_jax.steps import grammar
 from rstar_jax.storage import layout, manifests, records
@@ -43,7 +43,7 @@ class SolvingCase(absltest.TestCase):
 
   def rows(self, round_: int) -> dict[tuple[str, str], dict]:
     """Returns the records of an evaluation by (source, problem)."""
-    rows = shards.read_rows(self.context.folder(round_, "eval"))
+    rows = reading.read_rows(self.context.folder(round_, "eval"))
     found = {(row["source"], row["problem_id"]): row for row in rows}
     self.assertLen(found, len(rows))
     return found
@@ -146,7 +146,7 @@ class EvaluateTest(SolvingCase):
   def test_a_search_of_the_user_s_gets_whole_shards(self):
     self.finish(1)
     evaluate.evaluate(self.context, 1)
-    wanted = shards.read_rows(self.context.folder(1, "eval"))
+    wanted = reading.read_rows(self.context.folder(1, "eval"))
     asked = []
 
     def own_search(problems, config, calls, seed, name):
@@ -162,13 +162,13 @@ class EvaluateTest(SolvingCase):
     self.finish(1)
     evaluate.evaluate(self.context, 1)
     self.assertEqual(asked, [["four", "five", "never"], ["six", "two"]])
-    self.assertEqual(shards.read_rows(self.context.folder(1, "eval")), wanted)
+    self.assertEqual(reading.read_rows(self.context.folder(1, "eval")), wanted)
 
   def test_more_splits(self):
     more = tiny_run.write_problems(self.folder / "more.jsonl", {"two": "2"})
     self.config.eval.more = (config_lib.DataConfig(source=more),)
     evaluate.evaluate(self.context, 0)
-    rows = shards.read_rows(self.context.folder(0, "eval"))
+    rows = reading.read_rows(self.context.folder(0, "eval"))
     self.assertEqual(
       {row["split"] for row in rows}, {self.config.eval.data.source, more}
     )

@@ -14,7 +14,7 @@ from rstar_jax.config import schema as config_lib
 from rstar_jax.evaluation import accuracy
 from rstar_jax.hf import adapters, generation, saving
 from rstar_jax.models.transformer import Transformer, ppm_from_policy
-from rstar_jax.pipeline import export, extract, results, rollout, shards
+from rstar_jax.pipeline import export, extract, reading, results, rollout
 from rstar_jax.storage import manifests
 from tests.evaluation.accuracy_test import two_problems
 from tests.hf import fake_hub
@@ -65,7 +65,7 @@ class ExportCase(StagesCase):
     """Makes the run have measured what a test computes by hand."""
     found = {
       "config": dataclasses.asdict(context.config),
-      "rows": accuracy.table(two_problems(), round_=1, normalise=str),
+      "rows": accuracy.table(two_problems(), round_=1),
       "solved": [{"round": 1, "share": 0.5}],
       "ppm": [MEASURED],
     } | overrides
@@ -83,7 +83,7 @@ class ExportTest(ExportCase):
     said = export.export(context, 1, push_to="me/data", endpoint=hub.url)
     folder = context.folder(1, "export") / "data"
     for name, what in (("sft", "solutions"), ("pairs", "pairs")):
-      rows = len(shards.read_rows(context.folder(1, name)))
+      rows = len(reading.read_rows(context.folder(1, name)))
       file = folder / name / "train.jsonl"
       self.assertLen(file.read_text().splitlines(), rows)
       self.assertIn(f"{rows} {what}", said)
@@ -103,7 +103,7 @@ class ExportTest(ExportCase):
     read = datasets.load_dataset(
       str(folder), "sft", split="train", cache_dir=cache
     )
-    self.assertLen(read, len(shards.read_rows(context.folder(1, "sft"))))
+    self.assertLen(read, len(reading.read_rows(context.folder(1, "sft"))))
 
   def test_a_policy(self):
     context = self.run_of(

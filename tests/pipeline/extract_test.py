@@ -11,7 +11,7 @@ from rstar_jax import testing
 from rstar_jax.config import schema as config_lib
 from rstar_jax.data import pairs, trajectories
 from rstar_jax.grading import answers
-from rstar_jax.pipeline import extract, ppm, rollout, sft, shards
+from rstar_jax.pipeline import extract, ppm, reading, rollout, sft
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.steps import grammar
 from rstar_jax.storage import layout, manifests, records
@@ -24,7 +24,7 @@ class ExtractTest(StagesCase):
     context = self.context()
     rollout.rollout(context, 1)
     extract.extract(context, 1)
-    rows = shards.read_rows(context.folder(1, "sft"))
+    rows = reading.read_rows(context.folder(1, "sft"))
     self.assertNotEmpty(rows)
     for row in rows:
       gold = ANSWERS[row["question"]]
@@ -32,7 +32,7 @@ class ExtractTest(StagesCase):
       # The program says what the answer says.
       (result,) = testing.run_trusted([grammar.program(row["steps"])])
       self.assertEqual(result.stdout, gold)
-    ranked = shards.read_rows(context.folder(1, "pairs"))
+    ranked = reading.read_rows(context.folder(1, "pairs"))
     final = [pair for pair in ranked if pair["kind"] == "final"]
     self.assertNotEmpty(final)
     for pair in final:
@@ -54,7 +54,7 @@ class ExtractTest(StagesCase):
     found = []
     for round_ in (1, 2):
       rollout.rollout(context, round_)
-      trees = shards.read_trees(context.folder(round_, "trees"))
+      trees = reading.read_trees(context.folder(round_, "trees"))
       found.append(sum(len(tree_lib.trajectories(tree)) for tree in trees))
     extract.extract(context, 2)
     manifest = manifests.read(context.folder(2, "sft"))
@@ -67,7 +67,7 @@ class ExtractTest(StagesCase):
     folder = context.folder(1, "sft")
     files = sorted(folder.glob(f"{layout.UNSOLVED}*"))
     rows = [row for each in files for row in records.read_shard(each)]
-    trees = shards.read_trees(context.folder(1, "trees"))
+    trees = reading.read_trees(context.folder(1, "trees"))
     left = [t.problem.question for t in trees if not tree_lib.solved(t)]
     self.assertIn("never", left)
     self.assertCountEqual([row["question"] for row in rows], left)
@@ -85,7 +85,7 @@ class ExtractTest(StagesCase):
     trees = []
     for round_ in (1, 2):
       rollout.rollout(context, round_)
-      trees += shards.read_trees(context.folder(round_, "trees"))
+      trees += reading.read_trees(context.folder(round_, "trees"))
     extract.extract(context, 2)
     config, seed = context.config.extract, context.config.seed
     for name, (found, stats), to_dict in (
@@ -93,7 +93,7 @@ class ExtractTest(StagesCase):
       ("pairs", pairs.pairs(trees, config), pairs.to_dict),
     ):
       folder = context.folder(2, name)
-      self.assertEqual(shards.read_rows(folder), list(map(to_dict, found)))
+      self.assertEqual(reading.read_rows(folder), list(map(to_dict, found)))
       manifest = manifests.read(folder)
       self.assertEqual(manifest, manifest | stats)
     self.assertNotEmpty(found)

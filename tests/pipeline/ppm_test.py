@@ -10,7 +10,7 @@ from rstar_jax.config import schema as config_lib
 from rstar_jax.data import sides
 from rstar_jax.data.held_out import is_held_out
 from rstar_jax.hf import folders
-from rstar_jax.pipeline import backends, extract, models, ppm, rollout, shards
+from rstar_jax.pipeline import backends, extract, models, ppm, reading, rollout
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.steps.tokenizer import encode_solution
 from rstar_jax.storage import layout, manifests
@@ -39,7 +39,7 @@ class RewardsTest(parameterized.TestCase):
     )
     rollout.rollout(self.context, 1)
     extract.extract(self.context, 1)
-    self.trees = shards.read_trees(self.context.folder(1, "trees"))
+    self.trees = reading.read_trees(self.context.folder(1, "trees"))
 
   def learn(self, name: str, kind: str) -> list:
     """Returns what a model of a kind would be trained on, as texts."""
@@ -144,7 +144,7 @@ class RewardsTest(parameterized.TestCase):
     self.assertNoCommonElements({question for question, *_ in items}, held_out)
     expected = [
       (pair.question, pair.chosen, pair.rejected, 0.0)
-      for pair in shards.read_pairs(self.context.folder(1, "pairs"))
+      for pair in reading.read_pairs(self.context.folder(1, "pairs"))
       if pair.question not in held_out
     ]
     self.assertCountEqual(items, expected)

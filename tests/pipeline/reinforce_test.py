@@ -23,9 +23,9 @@ from rstar_jax.pipeline import (
   extract,
   models,
   ppm,
+  reading,
   reinforce,
   sft,
-  shards,
 )
 from rstar_jax.pipeline import run as run_lib
 from rstar_jax.search import driver
@@ -133,7 +133,7 @@ class Case(parameterized.TestCase):
 
 
 def trees_of(context, turn):
-  return shards.read_trees(
+  return reading.read_trees(
     context.folder(1, "trees") / layout.turn_name(turn), draws=True
   )
 
@@ -149,7 +149,7 @@ class ReinforceTest(Case):
 
   def test_what_is_there(self):
     context = self.straight
-    found = shards.read_trees(context.folder(1, "trees"))
+    found = reading.read_trees(context.folder(1, "trees"))
     self.assertEqual(
       [tree.problem for tree in found],
       [tree.problem for turn in self.trees for tree in turn],
@@ -219,8 +219,8 @@ class ReinforceTest(Case):
     once = self.context("once", iterations=1)
     reinforce.reinforce(once, 1)
     self.assertEqual(
-      shards.read_rows(once.folder(1, "trees")),
-      shards.read_rows(self.straight.folder(1, "trees") / layout.turn_name(0)),
+      reading.read_rows(once.folder(1, "trees")),
+      reading.read_rows(self.straight.folder(1, "trees") / layout.turn_name(0)),
     )
     self.assert_sampled_by(once, self.trees[1])
 
@@ -229,7 +229,7 @@ class ReinforceTest(Case):
     sft.train_policy(context, 1)
     extract.extract(context, 1)
     ppm.train_ppm(context, 1)
-    self.assertNotEmpty(shards.read_rows(context.folder(1, "pairs")))
+    self.assertNotEmpty(reading.read_rows(context.folder(1, "pairs")))
     model = models.load_policy(context, 1)
     self.assertEqual(model.config.dtype, "float32")
     self.assertEqual(models.ppm_round(context, 1), 1)
@@ -359,7 +359,7 @@ class OtherRoundsTest(Case):
   def test_a_tree_of_steps_with_the_divergence(self):
     context = self.context("tree", TREE, problems=4, updates=1, kl=0.1)
     run_lib.STAGES["rollout"](context, 1)
-    trees = shards.read_trees(context.folder(1, "trees"), draws=True)
+    trees = reading.read_trees(context.folder(1, "trees"), draws=True)
     self.assertLen(trees, 2 * 4)
     for tree in trees:
       # One whose steps all fail has no second.

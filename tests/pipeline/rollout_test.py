@@ -15,7 +15,7 @@ from rstar_jax.config import schema as config_lib
 from rstar_jax.data import outcomes
 from rstar_jax.hf import folders
 from rstar_jax.pipeline import context as session
-from rstar_jax.pipeline import extract, rollout, shards, units
+from rstar_jax.pipeline import extract, reading, rollout, units
 from rstar_jax.search import mcts
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.storage import layout, manifests, records
@@ -45,7 +45,7 @@ class RolloutTest(StagesCase):
         "MANIFEST.json",
       ],
     )
-    trees = shards.read_trees(folder)
+    trees = reading.read_trees(folder)
     self.assertEqual([tree.problem.question for tree in trees], list(ANSWERS))
     self.assertEqual([len(set(t.problem.id for t in trees))], [len(ANSWERS)])
     solved = [
@@ -81,7 +81,7 @@ class RolloutTest(StagesCase):
       )
     )
     rollout.rollout(context, 1)
-    trees = shards.read_trees(context.folder(1, "trees"))
+    trees = reading.read_trees(context.folder(1, "trees"))
     self.assertEqual(
       [tree.problem.question for tree in trees],
       [question for question in ANSWERS if question != "four"],
@@ -96,7 +96,7 @@ class RolloutTest(StagesCase):
     context = self.context()
     rollout.rollout(context, 1)
     self.assertEqual(self.device.made, [(folders.BASE_MODEL, None)])
-    for tree in shards.read_trees(context.folder(1, "trees")):
+    for tree in reading.read_trees(context.folder(1, "trees")):
       self.assertTrue(np.isnan(tree.ppm).all())
 
   def test_a_round_annotated_by_a_ppm_gets_that_of_the_round_before(self):
@@ -105,7 +105,7 @@ class RolloutTest(StagesCase):
     rollout.rollout(context, 2)
     before = context.workdir / "round_1"
     self.assertEqual(self.device.made, [(before / "policy", before / "ppm")])
-    for tree in shards.read_trees(context.folder(2, "trees")):
+    for tree in reading.read_trees(context.folder(2, "trees")):
       self.assertFalse(np.isnan(tree.ppm[1:]).any())
 
   def test_a_round_begins_from_any_checkpoint(self):
@@ -115,7 +115,7 @@ class RolloutTest(StagesCase):
     context = self.context(rounds=(spec,))
     rollout.rollout(context, 1)
     self.assertEqual(self.device.made, [("a/policy", "a/ppm")])
-    trees = shards.read_trees(context.folder(1, "trees"))
+    trees = reading.read_trees(context.folder(1, "trees"))
     self.assertFalse(np.isnan(trees[0].ppm[1:]).any())
 
   def test_a_round_annotated_by_terminals_gets_none(self):
@@ -132,12 +132,12 @@ class RolloutTest(StagesCase):
     context = self.context(rounds=(spec, spec))
     rollout.rollout(context, 1)
     finish(context, 1, "policy")
-    first = shards.read_trees(context.folder(1, "trees"))
+    first = reading.read_trees(context.folder(1, "trees"))
     hard = {tree.problem.id for tree in first if not tree_lib.solved(tree)}
     self.assertBetween(len(hard), 1, len(ANSWERS) - 1)
     rollout.rollout(context, 2)
     folder = context.folder(2, "trees")
-    second = [tree.problem.id for tree in shards.read_trees(folder)]
+    second = [tree.problem.id for tree in reading.read_trees(folder)]
     self.assertEqual(set(second[: len(hard)]), hard)
     self.assertCountEqual(second, [tree.problem.id for tree in first])
     with self.subTest("and none is searched twice, or not at all"):
@@ -154,7 +154,7 @@ class RolloutTest(StagesCase):
     spec = config_lib.RoundConfig(rollouts=2, candidates=2, trees=2)
     context = self.context(rounds=(spec,))
     rollout.rollout(context, 1)
-    trees = shards.read_trees(context.folder(1, "trees"))
+    trees = reading.read_trees(context.folder(1, "trees"))
     self.assertLen(trees, 2 * len(ANSWERS))
     pairs = list(zip(trees[::2], trees[1::2], strict=True))
     self.assertTrue(all(a.problem == b.problem for a, b in pairs))
@@ -169,7 +169,7 @@ class RolloutTest(StagesCase):
     finish(context, 1, "policy")
     mastered = {
       tree.problem.id
-      for tree in shards.read_trees(context.folder(1, "trees"))
+      for tree in reading.read_trees(context.folder(1, "trees"))
       if (tree.correct == tree_lib.RIGHT).any()
       and not (tree.correct == tree_lib.WRONG).any()
     }
@@ -180,7 +180,7 @@ class RolloutTest(StagesCase):
 
     with as_mastered(mastered | {"p0"}):
       rollout.rollout(context, 2)
-    trees = shards.read_trees(context.folder(2, "trees"))
+    trees = reading.read_trees(context.folder(2, "trees"))
     left = {tree.problem.id for tree in trees}
     self.assertLen(left, len(ANSWERS) - len(mastered | {"p0"}))
     self.assertNoCommonElements(left, mastered | {"p0"})
@@ -193,7 +193,7 @@ class RolloutTest(StagesCase):
       finish(context, 2, "policy")
       with as_mastered({"p0"}):
         rollout.rollout(context, 3)
-      trees = shards.read_trees(context.folder(3, "trees"))
+      trees = reading.read_trees(context.folder(3, "trees"))
       self.assertNotIn("p0", {tree.problem.id for tree in trees})
       self.assertLen(trees, len(ANSWERS) - 1)
       manifest = manifests.read(context.folder(3, "trees"))
@@ -271,7 +271,7 @@ class HardProblemsTest(StagesCase):
       rollout.rollout(context, 1)
     self.spec = context.config
     trees: dict[str, list[tree_lib.Tree]] = {}
-    for tree in shards.read_trees(context.folder(1, "trees")):
+    for tree in reading.read_trees(context.folder(1, "trees")):
       trees.setdefault(tree.problem.question, []).append(tree)
     return trees
 

@@ -15,7 +15,7 @@ from safetensors import numpy as safetensors
 from rstar_jax.config import schema as config_lib
 from rstar_jax.data.files import ProblemError
 from rstar_jax.evaluation import accuracy
-from rstar_jax.pipeline import backends, checks, extract, rollout, run, shards
+from rstar_jax.pipeline import backends, checks, extract, reading, rollout, run
 from rstar_jax.steps import prompts
 from rstar_jax.storage import layout, manifests, records
 from tests import tiny_run
@@ -114,7 +114,7 @@ class ReleasedRunTest(absltest.TestCase):
       list(manifest["files"]),
       ["shard-00000-of-00002.jsonl.zst", "shard-00001-of-00002.jsonl.zst"],
     )
-    rows = shards.read_rows(self.context.folder(1, "sft"))
+    rows = reading.read_rows(self.context.folder(1, "sft"))
     given = solutions()
     del given[3]
     self.assertEqual(
@@ -186,7 +186,7 @@ class OneSourceTest(absltest.TestCase):
       rollout.rollout(context, 1)
     extract.extract(context, 1)
     questions = [
-      {row["question"] for row in shards.read_rows(context.folder(1, name))}
+      {row["question"] for row in reading.read_rows(context.folder(1, name))}
       for name in ("sft", "pairs")
     ]
     self.assertContainsSubset({"How many are 0?"}, questions[0])

@@ -16,7 +16,7 @@ from absl.testing import absltest
 from rstar_jax import testing
 from rstar_jax.config import schema as config_lib
 from rstar_jax.evaluation import accuracy as evaluate
-from rstar_jax.pipeline import backends, models, results, run, shards
+from rstar_jax.pipeline import backends, models, reading, results, run
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.storage import layout, manifests
 from tests import tiny_run
@@ -100,7 +100,7 @@ class RunTest(absltest.TestCase):
       )
 
   def test_accuracy_is_the_share_of_right_answers(self):
-    rows = shards.read_rows(self.context.folder(2, "eval"))
+    rows = reading.read_rows(self.context.folder(2, "eval"))
     right = [
       row["trajectories"][0]["answer"] == row["gold"]
       for row in rows
@@ -117,7 +117,7 @@ class RunTest(absltest.TestCase):
   def test_solved_is_of_each_round(self):
     self.assertEqual([each["round"] for each in self.results["solved"]], [1, 2])
     for each in self.results["solved"]:
-      trees = shards.read_trees(self.context.folder(each["round"], "trees"))
+      trees = reading.read_trees(self.context.folder(each["round"], "trees"))
       solved = [
         any(
           answer == tree.problem.answer
@@ -197,11 +197,11 @@ class ExpertIterationTest(absltest.TestCase):
     for name in FOLDERS:
       manifest = manifests.read(context.folder(1, name))
       self.assertNotEmpty(manifest["files"], name)
-    for tree in shards.read_trees(context.folder(1, "trees")):
+    for tree in reading.read_trees(context.folder(1, "trees")):
       self.assertEqual(tree.rollouts, 12)
       self.assertIsNone(tree.draws)
     kinds = {
-      pair.kind for pair in shards.read_pairs(context.folder(1, "pairs"))
+      pair.kind for pair in reading.read_pairs(context.folder(1, "pairs"))
     }
     self.assertContainsSubset({"final"}, kinds)
     self.assertIn("mcts", self.methods(found, 1))
@@ -270,7 +270,7 @@ class GeneratedTaskTest(absltest.TestCase):
     config.train.count, config.eval.data.count = 5, 3
     context = tiny_run.make_context(config, folder / "run")
     found = run.evolve(context)
-    trees = shards.read_trees(context.folder(1, "trees"))
+    trees = reading.read_trees(context.folder(1, "trees"))
     self.assertEqual(
       [tree.problem.id for tree in trees], [f"sums/train/{i}" for i in range(5)]
     )
@@ -289,12 +289,12 @@ class GeneratedTaskTest(absltest.TestCase):
     )
     # Only right solutions are learnt; pairs have right ones first.
     answers = {tree.problem.id: tree.problem.answer for tree in trees}
-    rows = shards.read_rows(context.folder(1, "sft"))
+    rows = reading.read_rows(context.folder(1, "sft"))
     self.assertNotEmpty(rows)
     for row in rows:
       self.assertEqual(row["answer"], answers[row["problem_id"]])
     self.assertGreater(found["ppm"][0]["pairs"], 0)
-    for row in shards.read_rows(context.folder(1, "eval")):
+    for row in reading.read_rows(context.folder(1, "eval")):
       self.assertStartsWith(row["problem_id"], "sums/test/")
       for each in row["trajectories"]:
         right = each["answer"] == row["gold"]

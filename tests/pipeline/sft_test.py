@@ -8,7 +8,7 @@ from safetensors import numpy as safetensors
 
 from rstar_jax.config import schema as config_lib
 from rstar_jax.hf import folders
-from rstar_jax.pipeline import extract, models, ppm, rollout, sft, shards
+from rstar_jax.pipeline import extract, models, ppm, reading, rollout, sft
 from rstar_jax.storage import layout, manifests
 from rstar_jax.training import sft as training_sft
 from tests import tiny_run
@@ -47,7 +47,7 @@ class TrainingTest(StagesCase):
     )
     rollout.rollout(context, 1)
     extract.extract(context, 1)
-    rows = shards.read_rows(context.folder(1, "sft"))
+    rows = reading.read_rows(context.folder(1, "sft"))
     trained, kept, saved = [], [], []
 
     def arrays(stored):
@@ -138,7 +138,7 @@ class TrainingTest(StagesCase):
     manifest = manifests.read(policy)
     self.assertEqual(
       manifest["solutions"],
-      len(shards.read_rows(context.folder(2, "sft"))),
+      len(reading.read_rows(context.folder(2, "sft"))),
     )
     self.assertContainsSubset(
       ["config.json", "model.safetensors", "tokenizer.json"], manifest["files"]
@@ -153,7 +153,7 @@ class TrainingTest(StagesCase):
     )
     self.assertEqual(
       made["pairs"] + held_out,
-      len(shards.read_rows(context.folder(2, "pairs"))),
+      len(reading.read_rows(context.folder(2, "pairs"))),
     )
 
     with self.subTest("or from the policy before"):

@@ -9,7 +9,6 @@ from absl.testing import absltest, parameterized
 from rstar_jax.pipeline import hosts, shards
 from rstar_jax.pipeline.hosts import Host
 from rstar_jax.pipeline.shards import Unit
-from rstar_jax.search.tree import Tree
 from rstar_jax.storage import manifests, records
 from rstar_jax.types import Problem
 
@@ -32,20 +31,18 @@ class ShardsTest(parameterized.TestCase):
       ],
     )
 
-  def test_rows_by_one_method_come_before_those_by_the_next(self):
-    def units(problem):
-      # The second problem is solved by the first two methods alone.
-      names = ("b", "a", "c")[: 2 if problem.id == "p1" else 3]
-      return [Unit(problem, name) for name in names]
+  def test_a_shard_has_the_units_of_its_problems_in_their_order(self):
+    def units(part):
+      return [Unit(each, name) for name in "ba" for each in part[::-1]]
 
-    first, *_ = shards.cut(PROBLEMS, 3, self.folder, units=units)
+    first, _, last = shards.cut(PROBLEMS, 3, self.folder, units=units)
     self.assertEqual(
       [(unit.method, unit.problem.id) for unit in first.units],
-      [
-        *(("b", "p0"), ("b", "p1"), ("b", "p2")),
-        *(("a", "p0"), ("a", "p1"), ("a", "p2")),
-        *(("c", "p0"), ("c", "p2")),
-      ],
+      [(name, f"p{i}") for name in "ba" for i in (2, 1, 0)],
+    )
+    self.assertEqual(
+      [(unit.method, unit.problem.id) for unit in last.units],
+      [(name, f"p{i}") for name in "ba" for i in (7, 6)],
     )
 
   def test_done_if_all_files_are_whole(self):
@@ -66,21 +63,6 @@ class ShardsTest(parameterized.TestCase):
 
     shard = shards.cut(PROBLEMS, 3, self.folder, info=info)[1]
     self.assertEqual(shard.info([{"id": 4}]), {"ids": [4]})
-
-  def test_reads_trees_in_order(self):
-    for index, problem in enumerate(PROBLEMS):
-      path = self.folder / "trees" / records.shard_name(index, len(PROBLEMS))
-      records.write_shard(path, [Tree(problem).to_record()])
-    found = shards.read_trees(self.folder / "trees")
-    self.assertEqual([each.problem for each in found], PROBLEMS)
-
-  def test_solutions_are_read_without_their_steps(self):
-    row = {"problem_id": "p", "trajectories": [{"steps": ["a"], "answer": "1"}]}
-    records.write_shard(self.folder / records.shard_name(0, 1), [row])
-    (found,) = shards.read_solutions(self.folder)
-    self.assertEqual(
-      found, {"problem_id": "p", "trajectories": [{"answer": "1"}]}
-    )
 
   def run_host(self, index: int, folder: pathlib.Path, count: int = 3) -> None:
     host = Host(index, count)

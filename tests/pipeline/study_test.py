@@ -13,7 +13,7 @@ from rstar_jax import testing
 from rstar_jax.config import schema as config_lib
 from rstar_jax.data import held_out, outcomes, pools, trajectories
 from rstar_jax.evaluation import quality, solvers
-from rstar_jax.pipeline import on_ray, shards, study, study_tables
+from rstar_jax.pipeline import on_ray, reading, study, study_tables
 from rstar_jax.search import mcts
 from rstar_jax.storage import manifests, records
 from tests import tiny_run
@@ -103,7 +103,7 @@ class StudyTest(studying.StudyingCase):
     self.config.study.methods, self.config.study.rewards = (), ("ppm",)
     self.config.ppm.held_out = 3
     context = self.context()
-    trees = shards.read_trees(context.folder(1, "trees"))
+    trees = reading.read_trees(context.folder(1, "trees"))
     groups = [
       group
       for group in trajectories.by_problem(trees)
@@ -116,7 +116,7 @@ class StudyTest(studying.StudyingCase):
       for each in groups
     ]
     folder = context.folder(1, "study") / "ppm"
-    self.assertEqual(list(shards.each_row(folder / "held_out")), wanted)
+    self.assertEqual(list(reading.rows_of(folder / "held_out")), wanted)
     # Under the names of their files.
     for path in pools.paths_of(folder / "held_out"):
       name = path.relative_to(folder / "held_out")

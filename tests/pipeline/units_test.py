@@ -4,6 +4,7 @@ import itertools
 import pathlib
 import random
 import threading
+from collections.abc import Sequence
 from unittest import mock
 
 from absl.testing import absltest, parameterized
@@ -27,10 +28,13 @@ class Killed(BaseException):
   """Ends a process here, as a signal does."""
 
 
-def methods(problem: Problem) -> list[Unit]:
+def methods(problems: Sequence[Problem]) -> list[Unit]:
   """Even problems are solved by two methods, odd ones by one."""
-  names = ("short", "long") if int(problem.id[1:]) % 2 == 0 else ("short",)
-  return [Unit(problem, name) for name in names]
+  even = [each for each in problems if int(each.id[1:]) % 2 == 0]
+  return [
+    *(Unit(each, "short") for each in problems),
+    *(Unit(each, "long") for each in even),
+  ]
 
 
 def rows_of(unit: Unit) -> units.Rows:
@@ -216,10 +220,10 @@ class UnitsTest(UnitsCase):
       options["identity"] = "two"
     else:
 
-      def renamed(problem):
-        for unit in methods(problem):
+      def renamed(problems):
+        for unit in methods(problems):
           changes = {
-            "problem": {"problem": Problem(problem.id, "What is it?")},
+            "problem": {"problem": Problem(unit.problem.id, "What is it?")},
             "method": {"method": unit.method + "er"},
             "split": {"split": "another"},
           }
@@ -316,9 +320,7 @@ class HostsTest(UnitsCase):
     folder = self.folder / "run"
     self.run_hosts(folder, count)
     self.assertEqual(self.contents(folder), self.straight())
-    self.assertCountEqual(
-      self.found, [unit for each in PROBLEMS for unit in methods(each)]
-    )
+    self.assertCountEqual(self.found, methods(PROBLEMS))
 
   @parameterized.parameters((0, 1), (1, 0))
   def test_one_that_was_thought_dead(self, *ends):
