@@ -96,7 +96,7 @@ def make_context(
 
 
 class ScriptedBackend:
-  """Stands in for `devices.Device`: scripted callables, whatever the models.
+  """Stands in for `backends.ModelBackend`: scripted callables.
 
   Attributes:
     made: class attribute; (policy, ppm), the folders of all that were made.
@@ -118,15 +118,13 @@ class ScriptedBackend:
     members["policy"] = policy or cls.policy
     return type("Scripted", (cls,), members)
 
-  def __init__(
-    self, context, round_, *, score="", reward_model="", policy="", ppm=""
-  ):
+  def __init__(self, context, round_, *, reward="", policy="", engine=None):
     searches = models.policy_of(context, policy or round_)
-    guide = ppm or reward_model
-    if score and not guide:
-      guide = context.finished(round_, score)
-    self.made.append((searches, guide or None))
-    self.score = testing.score_by_hash if score or reward_model else None
+    guide = reward or None
+    if reward in ("ppm", "orm", "pqm"):
+      guide = context.finished(round_, reward)
+    self.made.append((searches, guide))
+    self.score = testing.score_by_hash if reward else None
     self.reward = context.task.reward
 
   def warm_up(self) -> None:

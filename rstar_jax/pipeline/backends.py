@@ -44,6 +44,7 @@ from rstar_jax.pipeline.context import Context
 from rstar_jax.search.mcts import Calls
 from rstar_jax.steps import grammar
 from rstar_jax.storage import compiled, journal, metrics, store
+from rstar_jax.training import ppm as ppm_lib
 from rstar_jax.types import Expand, Score
 
 # Marks the folder of a PPM that this package trained: "ppm:FOLDER".
@@ -67,7 +68,7 @@ def score_of(
       trained, with or without "ppm:" before it.
     config: of the run. Where `servers.reward` is set, a published model is
       there.
-    field: the config field that holds the name, for error messages.
+    field: what the name stands for, or its flag, for error messages.
     ppm: loads a PPM that this package trained from its folder.
     **shared: the engine's `mesh`, `busy` and `lock`; see `PagedModel`.
   """
@@ -90,10 +91,8 @@ class ModelBackend:
     context: Context,
     round_: int,
     *,
-    score: str = "",
-    reward_model: str = "",
+    reward: str = "",
     policy: str = "",
-    ppm: str = "",
     engine: EngineConfig | None = None,
   ):
     """Loads the models.
@@ -101,12 +100,9 @@ class ModelBackend:
     Args:
       context: the run.
       round_: the round that trained the policy; 0 is the base model.
-      score: folder of the round's reward model, e.g. "ppm"; "" for none.
-      reward_model: name of a reward model that replaces the round's, see
-        `score_of`; "" for none.
+      reward: the reward model: "ppm", "orm" or "pqm" is the round's own, any
+        other a name, see `score_of`; "" for none.
       policy: folder or name of a policy that replaces the round's.
-      ppm: name of a reward model that replaces the one in the folder `score`;
-        without `score` it is not loaded.
       engine: config of the policy's engine; None is the run's.
     """
     self._context = context
@@ -145,20 +141,20 @@ class ModelBackend:
     self._compiled = compiled.counter()
     self._before = self._compiled.programs, self._compiled.seconds
     self.score: Scores | None = None
-    if reward_model:
-      self.score = self._named(reward_model, "reward_model")
-    elif score and ppm:
-      self.score = self._named(ppm, "rounds.ppm")
-    elif score:
+    if reward in ppm_lib.KINDS:
       trained_in = (
-        models.ppm_round(context, round_) if score == "ppm" else round_
+        models.ppm_round(context, round_) if reward == "ppm" else round_
       )
       if not trained_in:
         raise ValueError(
           f"no round up to {round_} made preference pairs, so there is no "
           "PPM yet: in another --workdir set rounds.annotation='terminal'"
         )
-      self.score = self._ppm(context.finished(trained_in, score))
+      self.score = self._ppm(context.finished(trained_in, reward))
+    elif reward:
+      self.score = score_of(
+        reward, config, "reward model", self._ppm, **self._shared
+      )
 
   def load_policy(self, params: Any) -> None:
     """Copies the parameters of a policy in training into the engine.
@@ -172,10 +168,6 @@ class ModelBackend:
     assert isinstance(self._engine, Engine) and self._model_config is not None
     copies = sharding.copied(params, self._mesh, jnp.dtype(config.dtype))
     self._engine.load(from_arrays(self._model_config, "lm", arrays_in(copies)))
-
-  def _named(self, name: str, field: str) -> "Scores":
-    config = self._context.config
-    return score_of(name, config, field, self._ppm, **self._shared)
 
   def _ppm(self, folder: store.Path | str) -> Scorer:
     """Loads a PPM that this package trained, or connects to its servers."""
@@ -389,13 +381,29 @@ def trained(context: Context, round_: int) -> ModelBackend:
   The reward model is `eval.reward_model`, or else the round's PPM, if any; see
   `models.ppm_round`.
   """
-  named = context.config.eval.reward_model
-  scored = scores(context, round_)
+  reward = context.config.eval.reward_model
+  if not reward and scores(context, round_):
+    reward = "ppm"
+  return ModelBackend(context, round_, reward=reward)
+
+
+def searching(
+  context: Context, round_: int, engine: EngineConfig | None = None
+) -> ModelBackend:
+  """Loads the policy and the reward model that search a round's problems.
+
+  They are those of the last round, unless the config names others; a round
+  whose trees no PPM annotates has no reward model.
+
+  Args:
+    context: the run.
+    round_: from 1.
+    engine: see `ModelBackend`.
+  """
+  spec = context.config.rounds[round_ - 1]
+  guide = (spec.ppm or "ppm") if spec.annotation == "ppm" else ""
   return ModelBackend(
-    context,
-    round_,
-    score="ppm" if scored and not named else "",
-    reward_model=named,
+    context, round_ - 1, reward=guide, policy=spec.policy, engine=engine
   )
 
 

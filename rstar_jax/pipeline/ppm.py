@@ -8,7 +8,7 @@ import contextlib
 import itertools
 import typing
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from absl import logging
 from flax import nnx
@@ -65,7 +65,7 @@ def train(
   context: Context,
   round_: int,
   name: str,
-  kind: Literal["ppm", "orm", "pqm"],
+  kind: ppm_lib.Kind,
 ) -> None:
   """Trains a reward model from the round's policy, unless it is finished.
 

@@ -120,14 +120,7 @@ class _Turns:
       top_p=1.0,
       min_p=0.0,
     )
-    self._backend = backends.ModelBackend(
-      context,
-      round_ - 1,
-      score="ppm" if self._spec.annotation == "ppm" else "",
-      policy=self._spec.policy,
-      ppm=self._spec.ppm,
-      engine=engine,
-    )
+    self._backend = backends.searching(context, round_, engine)
     self._backend.warm_up()
     samples = self._spec.rollout == "samples"
     self._calls = self._backend.blocks() if samples else self._backend.steps()

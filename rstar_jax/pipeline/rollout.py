@@ -65,10 +65,7 @@ class Searcher:
       )
       self._calls = self._backend.steps()
     else:
-      guide = "ppm" if spec.annotation == "ppm" else ""
-      self._backend = backends.ModelBackend(
-        context, round_ - 1, score=guide, policy=spec.policy, ppm=spec.ppm
-      )
+      self._backend = backends.searching(context, round_)
       self._calls = (
         self._backend.blocks() if self._samples else self._backend.steps()
       )

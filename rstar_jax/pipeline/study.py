@@ -146,15 +146,9 @@ class Searcher:
   """The models of a round and a reward model, on one host; see `work.py`."""
 
   def __init__(self, context: Context, round_: int, reward: str = ""):
-    own = reward in ("ppm", "orm", "pqm")
     self._context, self._round, self._reward = context, round_, reward
     self._top = folder_of(context, round_, reward or layout.UNGUIDED)
-    self._backend = backends.ModelBackend(
-      context,
-      round_,
-      score=reward if own else "",
-      reward_model="" if own else reward,
-    )
+    self._backend = backends.ModelBackend(context, round_, reward=reward)
     self._calls: dict[str, Calls] = {}
     # One call at a time, since each method's cost is measured.
     self.load = Load(1)

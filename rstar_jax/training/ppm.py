@@ -6,7 +6,7 @@ step, and share the training loop and the format of batches.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,7 @@ from rstar_jax.training import balance, loop
 from rstar_jax.types import PreferencePair, Prefix, Trajectory
 
 Kind = Literal["ppm", "orm", "pqm"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 # (question, node texts, target): an item of the ORM and the PQM.
 Scored = tuple[str, Prefix, float]
 
@@ -60,8 +61,8 @@ def train_ppm(
   Raises:
     ValueError: the model has an LM head, the kind is unknown, or no item fits.
   """
-  if kind not in _LOSSES:
-    raise ValueError(f"kind={kind!r} must be one of {sorted(_LOSSES)}")
+  if kind not in KINDS:
+    raise ValueError(f"kind={kind!r} must be one of {', '.join(KINDS)}")
   if model.head == "lm":
     raise ValueError(
       f"{kind}: the model has an LM head; make a PPM of it with ppm_from_policy"
@@ -320,7 +321,7 @@ def pqm_loss(
   return balance.added(total, {"count": count}, load, model.config)
 
 
-_LOSSES: dict[str, Callable] = {
+_LOSSES: dict[Kind, Callable] = {
   "ppm": ppm_loss,
   "orm": orm_loss,
   "pqm": pqm_loss,

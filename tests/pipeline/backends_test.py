@@ -94,14 +94,14 @@ class OtherModelTest(OtherModelCase):
     )
     folder = self.folder / "reward"
     saving.save_ppm(ppm, folder, tokenizer=self.plain)
-    made = backends.ModelBackend(self.other(), 0, reward_model=str(folder))
+    made = backends.ModelBackend(self.other(), 0, reward=str(folder))
     self.assertIsInstance(made.score, Scorer)
     # Without its mark it is any classifier, which reads a dialogue.
     file = folder / "config.json"
     said = json.loads(file.read_text())
     del said[reward_heads.HEAD]
     file.write_text(json.dumps(said))
-    backend = backends.ModelBackend(self.other(), 0, reward_model=str(folder))
+    backend = backends.ModelBackend(self.other(), 0, reward=str(folder))
     (values,) = backend.steps().score(["a"], [()], [["text", "of words"]])
     ids = np.array([self.plain.encode("a\n\nof words")])
     np.testing.assert_allclose(values[1], call(ppm, ids)[0, -1], atol=1e-6)
@@ -131,9 +131,7 @@ class OwnTest(ContextCase):
     context = self.context()
     context.sandbox = mock.Mock(run=testing.run_trusted)
     context.grader = mock.Mock(grade=testing.grade_equal)
-    backend = backends.ModelBackend(
-      context, 0, reward_model="__main__:own_score"
-    )
+    backend = backends.ModelBackend(context, 0, reward="__main__:own_score")
     self.config.engine.warm_up = True
     calls = backend.steps()
     backend.warm_up()
@@ -162,18 +160,21 @@ class OwnTest(ContextCase):
     )
 
   def test_a_round_s_ppm(self):
-    backend = backends.ModelBackend(
-      self.context(), 0, score="ppm", ppm="__main__:own_score"
-    )
+    first = self.config.rounds[0]
+    first.ppm = "__main__:own_score"
+    # A round whose trees no PPM annotates has none, whatever it is called.
+    self.assertIsNone(backends.searching(self.context(), 1).score)
+    first.annotation = "ppm"
+    backend = backends.searching(self.context(), 1)
     (values,) = backend.score(["a"], [()], [["b", "c"]])
     (expected,) = testing.score_by_hash(["a"], [()], [["b", "c"]])
     np.testing.assert_array_equal(values, expected)
 
   def test_another_s_reward_model_as_a_round_s_ppm(self):
     with mock.patch.object(backends.reward, "load_reward") as load:
-      backend = backends.ModelBackend(
-        self.context(), 0, score="ppm", ppm="rlhflow:a/b"
-      )
+      first = self.config.rounds[0]
+      first.annotation, first.ppm = "ppm", "rlhflow:a/b"
+      backend = backends.searching(self.context(), 1)
     self.assertIs(backend.score, load.return_value)
     self.assertEqual(load.call_args.args[0], "rlhflow:a/b")
 

@@ -59,7 +59,7 @@ class RewardTest(ContextCase):
     self.config.policy.backend = "__main__:own"
     sys.modules["__main__"].own = lambda config, folder: None
     context = self.context()
-    backend = backends.ModelBackend(context, 0, reward_model=name)
+    backend = backends.ModelBackend(context, 0, reward=name)
     for each, want in zip(asked, expected, strict=True):
       found = backend.score.submit(*each).result()
       np.testing.assert_allclose(found, want, atol=1e-6)
@@ -133,9 +133,9 @@ class BackendTest(ServedCase):
         calls.score(QUESTIONS, prefixes, steps),
       )
 
-    here = ask(self.backend(1, score="ppm"))
+    here = ask(self.backend(1, reward="ppm"))
     self.use(load=f"{__name__}:load")
-    backend = self.backend(1, score="ppm")
+    backend = self.backend(1, reward="ppm")
     there = ask(backend)
     self.assertEqual(there[:2], here[:2])
     for found, expected in zip(there[2], here[2], strict=True):

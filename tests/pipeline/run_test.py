@@ -217,7 +217,7 @@ class ExpertIterationTest(absltest.TestCase):
     self.assertEqual(run.newest_round(context), 1)
     context.config.rounds *= 2
     with self.assertRaisesRegex(ValueError, "no round up to 1 made preference"):
-      backends.ModelBackend(context, 1, score="ppm")
+      backends.ModelBackend(context, 1, reward="ppm")
     # What an earlier round trained is used where a later one trained none.
     manifests.write(context.folder(1, "ppm"), {"pairs": 7}, [])
     manifests.write(context.folder(2, "ppm"), {"pairs": 0}, [])
