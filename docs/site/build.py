@@ -52,12 +52,13 @@ def targets(text: str) -> list[str]:
 def contents(text: str) -> list[tuple[str, list[str]]]:
   """Returns the sections of docs/README.md: a heading, the pages it lists.
 
-  A page is listed once, where it comes first.
+  A page is listed once, in the first section that has it. The text before the
+  first section has ways through the pages, and lists none.
   """
   seen = {"README.md"}
   sections = []
-  for section in re.split(r"(?m)^## ", text):
-    title, _, body = section.removeprefix("# ").partition("\n")
+  for section in re.split(r"(?m)^## ", text)[1:]:
+    title, _, body = section.partition("\n")
     pages = []
     for target in targets(body):
       page = os.path.normpath(f"docs/{target.partition('#')[0] or 'README.md'}")

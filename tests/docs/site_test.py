@@ -28,7 +28,8 @@ class ContentsTest(absltest.TestCase):
     self.assertCountEqual([*listed, "README.md"], build.documents())
 
   def test_a_page_is_listed_once(self):
-    text = "# A\n\n[r](../README.md)\n\n## B\n\n[b](b.md) `[c](c.md)`\n"
+    text = "# A\n\n[r](../README.md) [d](../launch/README.md)\n\n"
+    text += "## B\n\n[b](b.md) `[c](c.md)`\n"
     text += "[me](#x)\n\n## C\n\n[b](b.md#y) [d](../launch/README.md)\n"
     self.assertEqual(
       build.contents(text),
