@@ -42,6 +42,22 @@ class ListTest(parameterized.TestCase):
     wanted = {why for _, why in check.NOT_RUN}
     self.assertEqual(set(map(check.reason, commands())) - {None}, wanted)
 
+  def test_documents_share_no_workdir(self):
+    # They are checked in one folder, and read by one reader. A workdir holds one
+    # config, so only the demo's, and the same commands, may come again.
+    shown = {}
+    for name, block in check.shown():
+      if block.language == "bash":
+        for command in reading.commands(block.text):
+          for workdir in re.findall(r"--workdir=(runs/\S+)", command):
+            plain = " ".join(command.split())
+            shown.setdefault(workdir, {}).setdefault(name, []).append(plain)
+    self.assertGreater(len(shown), 10)
+    self.assertGreater(len(shown.pop("runs/tiny")), 3)
+    for workdir, commands in shown.items():
+      with self.subTest(workdir):
+        self.assertLen(set(map(tuple, commands.values())), 1, commands)
+
   @parameterized.parameters(
     ("A=b", True),
     ("export A=b", True),
