@@ -6,6 +6,7 @@ from typing import Any
 
 from rstar_jax import rng
 from rstar_jax.config.schema import ExtractConfig
+from rstar_jax.data import outcomes
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.tree import Tree
 from rstar_jax.types import Problem, Trajectory
@@ -29,45 +30,32 @@ def sft_rows(
 
   Returns:
     The rows, by problem in order of first appearance, best first; and counts:
-    problems, solved, easy (all right), medium (mixed), hard (none right),
-    answers, right, wrong, undecided, low_share (solved problems left out),
-    duplicates (trajectories left out for equal text), rows, and levels
-    {level: {"problems", "solved"}}.
+    those of `outcomes.counts` but tokens, low_share (solved problems left out),
+    duplicates (trajectories left out for equal text) and rows.
   """
   rows = []
-  stats: dict[str, Any] = dict.fromkeys(
-    (
-      *("problems", "solved", "easy", "medium", "hard", "answers", "right"),
-      *("wrong", "undecided", "low_share", "duplicates", "rows"),
-    ),
-    0,
-  )
-  stats["levels"] = {}
+  found: list[outcomes.Outcome] = []
+  low_share = duplicates = 0
   for group in by_problem(trees):
     right, wrong, undecided = graded(group)
-    answers = len(right) + len(wrong)
-    difficulty = "hard" if not right else "medium" if wrong else "easy"
-    level = stats["levels"].setdefault(
-      str(group[0].problem.level), {"problems": 0, "solved": 0}
+    problem = group[0].problem
+    found.append(
+      outcomes.Outcome(
+        problem.id, problem.level, len(right), len(wrong), len(undecided)
+      )
     )
-    level["problems"] += 1
-    level["solved"] += bool(right)
-    stats["problems"] += 1
-    stats["solved"] += bool(right)
-    stats[difficulty] += 1
-    stats["answers"] += answers + len(undecided)
-    stats["right"] += len(right)
-    stats["wrong"] += len(wrong)
-    stats["undecided"] += len(undecided)
-    if right and len(right) < _least(group[0].problem, config) * answers:
-      stats["low_share"] += 1
+    answers = len(right) + len(wrong)
+    if right and len(right) < _least(problem, config) * answers:
+      low_share += 1
       continue
     candidates = _ordered(config.sft_choice, right, wrong, seed)
     different = distinct(candidates)
-    stats["duplicates"] += len(candidates) - len(different)
+    duplicates += len(candidates) - len(different)
     everything = config.sft_choice == "all"
     rows += different[: None if everything else config.sft_per_problem]
-  stats["rows"] = len(rows)
+  stats = outcomes.counts(found)
+  del stats["tokens"]  # The search has counted them.
+  stats |= {"low_share": low_share, "duplicates": duplicates, "rows": len(rows)}
   return rows, stats
 
 

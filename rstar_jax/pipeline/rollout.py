@@ -136,25 +136,21 @@ def info(
     context: the run.
     round_: from 1.
     folder: the round's trees, all written.
-    retired: problems that were left out; they count as solved.
+    retired: problems that were left out; they count as easy.
   """
-  stats = outcomes.counts(pools.outcomes_of([folder]))
-  levels = stats["levels"]
-  for problem in retired:
-    one = {"problems": 1, "solved": 1}
-    counts_lib.add(levels, {str(problem.level): one})
-  known = stats["problems"] + len(retired)
-  solved = (stats["solved"] + len(retired)) / known
+  searched = outcomes.counts(pools.outcomes_of([folder]))
+  known = outcomes.counts(
+    outcomes.Outcome(each.id, each.level, right=1) for each in retired
+  )
+  counts_lib.add(known, searched)
   fields = {
-    "problems": stats["problems"],
+    "problems": searched["problems"],
     "retired": len(retired),
-    "solved": solved,
-    "levels": levels,
+    "solved": known["solved"] / known["problems"],
+    "levels": known["levels"],
     # Paper section 3.4 sorts problems by how their rollouts ended.
-    "easy": stats["easy"] + len(retired),
-    "medium": stats["medium"],
-    "hard": stats["hard"],
-    "generated_tokens": stats["tokens"],
+    **{name: known[name] for name in ("easy", "medium", "hard")},
+    "generated_tokens": searched["tokens"],
   }
   context.writer.write(round_, scalars.solved(fields), "rollout")
   return fields
