@@ -16,7 +16,7 @@ from rstar_jax.storage import layout, records, store
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class Job:
   """The files to make from a part of the trees.
 
   Attributes:
@@ -35,35 +35,35 @@ class Task:
     assert self.sft is not None
     return self.sft.with_name(layout.UNSOLVED + self.sft.name)
 
-  def left(self) -> "Task":
-    """Returns the task without the files that are complete."""
+  def left(self) -> "Job":
+    """Returns the job without the files that are complete."""
     sft, pairs = self.sft, self.pairs
     if sft and all(map(records.is_complete, (sft, self.unsolved))):
       sft = None
     if pairs and records.is_complete(pairs):
       pairs = None
-    return Task(self.part, sft, pairs)
+    return Job(self.part, sft, pairs)
 
 
-def write(task: Task, config: ExtractConfig, seed: int) -> None:
-  """Writes the files of a task, problem by problem.
+def write(job: Job, config: ExtractConfig, seed: int) -> None:
+  """Writes the files of a job, problem by problem.
 
   Their headers hold the counts of `trajectories.sft_rows` and `pairs.pairs`.
 
   Args:
-    task: trees and files.
+    job: trees and files.
     config: how rows and pairs are chosen.
     seed: root seed of the run.
   """
-  sft = task.sft and records.ShardWriter(task.sft)
-  pairs = task.pairs and records.ShardWriter(task.pairs)
+  sft = job.sft and records.ShardWriter(job.sft)
+  pairs = job.pairs and records.ShardWriter(job.pairs)
   # The counts for no trees, so that every count has its name.
   solutions, ranked = (
     trajectories_lib.sft_rows([], config, seed)[1],
     pairs_lib.pairs([], config)[1],
   )
   unsolved = []
-  for trees in pools.problems(task.part):
+  for trees in pools.problems(job.part):
     if sft is not None:
       rows, stats = trajectories_lib.sft_rows(trees, config, seed)
       for row in rows:
@@ -78,7 +78,7 @@ def write(task: Task, config: ExtractConfig, seed: int) -> None:
   if sft is not None:
     unsolved.sort(key=unsolved_lib.rank)
     solutions["suspects"] = sum(each["suspect"] for each in unsolved)
-    records.write_shard(task.unsolved, unsolved)
+    records.write_shard(job.unsolved, unsolved)
     sft.write(solutions)
   if pairs is not None:
     pairs.write(ranked)

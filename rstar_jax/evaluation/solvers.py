@@ -27,7 +27,7 @@ Record = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class Setting:
   """How problems are solved.
 
   Attributes:
@@ -42,7 +42,7 @@ class Task:
 
 
 def solve(
-  method: str, problems: Sequence[Problem], calls: Calls, task: Task
+  method: str, problems: Sequence[Problem], calls: Calls, setting: Setting
 ) -> list[Record]:
   """Solves problems by one method.
 
@@ -52,28 +52,30 @@ def solve(
     calls: `expand` writes whole code blocks for "greedy" (at temperature 0) and
       "samples", and steps for the others, which `score` guides
       (`Source.guided`).
-    task: config and names.
+    setting: config and names.
 
   Returns:
     One record per problem; see `solutions.py`.
   """
   if method in METHODS:
-    searches = [METHODS[method](each, task) for each in problems]
-    return driver.run_searches(searches, calls, in_flight(method, task.config))
+    searches = [METHODS[method](each, setting) for each in problems]
+    return driver.run_searches(
+      searches, calls, in_flight(method, setting.config)
+    )
   config = dataclasses.replace(
-    task.config.eval.search,
+    setting.config.eval.search,
     method=method,
-    rollouts=task.config.study.trajectories,
+    rollouts=setting.config.study.trajectories,
   )
   trees = named.search(
     problems,
     config,
     calls,
-    seed=task.config.seed,
-    name=(*task.name, method),
+    seed=setting.config.seed,
+    name=(*setting.name, method),
   )
   how = config.trajectory_value
-  return [solutions.of_tree(each, method, task.split, how) for each in trees]
+  return [solutions.of_tree(each, method, setting.split, how) for each in trees]
 
 
 def in_flight(method: str, config: Config) -> int:
@@ -124,93 +126,97 @@ def rescore(
   ]
 
 
-def _greedy(problem: Problem, task: Task) -> Search[Record]:
-  return _sampled("greedy", 1, problem, task)
+def _greedy(problem: Problem, setting: Setting) -> Search[Record]:
+  return _sampled("greedy", 1, problem, setting)
 
 
-def _samples(problem: Problem, task: Task) -> Search[Record]:
-  count = cost.samples_of_study(task.config)
-  record = yield from _sampled("samples", count, problem, task)
-  stops = stops_samples(task.config.study)
+def _samples(problem: Problem, setting: Setting) -> Search[Record]:
+  count = cost.samples_of_study(setting.config)
+  record = yield from _sampled("samples", count, problem, setting)
+  stops = stops_samples(setting.config.study)
   return record | {"stop": "majority" if stops else None}
 
 
 def _sampled(
-  source: str, count: int, problem: Problem, task: Task
+  source: str, count: int, problem: Problem, setting: Setting
 ) -> Search[Record]:
-  study = task.config.study
-  options = {"name": (*task.name, source)}
+  study = setting.config.study
+  options = {"name": (*setting.name, source)}
   sample = sampling.solutions
   if source == "samples" and stops_samples(study):
     sample = sampling.solutions_until
     options["confidence"] = study.confidence
-  samples = yield from sample(problem, count, task.config.seed, **options)
-  return solutions.of_samples(problem, source, task.split, samples)
+  samples = yield from sample(problem, count, setting.config.seed, **options)
+  return solutions.of_samples(problem, source, setting.split, samples)
 
 
-def _beam(problem: Problem, task: Task) -> Search[Record]:
-  return _beams("beam", 1, problem, task)
+def _beam(problem: Problem, setting: Setting) -> Search[Record]:
+  return _beams("beam", 1, problem, setting)
 
 
-def _diverse_beam(problem: Problem, task: Task) -> Search[Record]:
-  return _beams("diverse_beam", task.config.study.beam_groups, problem, task)
+def _diverse_beam(problem: Problem, setting: Setting) -> Search[Record]:
+  return _beams(
+    "diverse_beam", setting.config.study.beam_groups, problem, setting
+  )
 
 
 def _beams(
-  source: str, groups: int, problem: Problem, task: Task
+  source: str, groups: int, problem: Problem, setting: Setting
 ) -> Search[Record]:
-  config = task.config
+  config = setting.config
   tree = yield from beam.beams(
     Tree(problem),
     config.study.beam_width,
     config.eval.search,
     config.seed,
     # Both beam methods share a name, and so differ in their groups alone.
-    name=(*task.name, "beam"),
+    name=(*setting.name, "beam"),
     groups=groups,
   )
-  return _one_unit(tree, source, task)
+  return _one_unit(tree, source, setting)
 
 
-def _rebase(problem: Problem, task: Task) -> Search[Record]:
-  study = task.config.study
+def _rebase(problem: Problem, setting: Setting) -> Search[Record]:
+  study = setting.config.study
   tree = yield from rebase.rebase(
     Tree(problem),
-    cost.samples_of_study(task.config),
+    cost.samples_of_study(setting.config),
     study.rebase_temperature,
-    task.config.eval.search,
-    task.config.seed,
-    name=(*task.name, "rebase"),
+    setting.config.eval.search,
+    setting.config.seed,
+    name=(*setting.name, "rebase"),
   )
-  return _one_unit(tree, "rebase", task)
+  return _one_unit(tree, "rebase", setting)
 
 
-def _one_unit(tree: Tree, source: str, task: Task) -> Record:
+def _one_unit(tree: Tree, source: str, setting: Setting) -> Record:
   """Returns the record of a search that has answers only at its end."""
-  how = task.config.eval.search.trajectory_value
+  how = setting.config.eval.search.trajectory_value
   # Only finished beams are answers.
-  record = solutions.of_tree(tree, source, task.split, how, visited=True)
+  record = solutions.of_tree(tree, source, setting.split, how, visited=True)
   trajectories = [each | {"unit": 0} for each in record["trajectories"]]
   return record | {"trajectories": trajectories, "spent": [record["tokens"]]}
 
 
-def _mcts(problem: Problem, task: Task) -> Search[Record]:
-  tree = yield from _tree(problem, task, task.config.study.trajectories, "mcts")
-  how = task.config.eval.search.trajectory_value
-  return solutions.of_tree(tree, "mcts", task.split, how)
+def _mcts(problem: Problem, setting: Setting) -> Search[Record]:
+  tree = yield from _tree(
+    problem, setting, setting.config.study.trajectories, "mcts"
+  )
+  how = setting.config.eval.search.trajectory_value
+  return solutions.of_tree(tree, "mcts", setting.split, how)
 
 
-def _ab_mcts(problem: Problem, task: Task) -> Search[Record]:
-  config = task.config
+def _ab_mcts(problem: Problem, setting: Setting) -> Search[Record]:
+  config = setting.config
   tree = yield from ab_mcts.search_tree(
     Tree(problem),
     config.eval.search,
     config.seed,
-    (*task.name, "ab_mcts"),
+    (*setting.name, "ab_mcts"),
     config.study.trajectories,
   )
   how = config.eval.search.trajectory_value
-  record = solutions.of_tree(tree, "ab_mcts", task.split, how, visited=True)
+  record = solutions.of_tree(tree, "ab_mcts", setting.split, how, visited=True)
   # In the order in which they were found, which is not the tree's.
   return record | {
     "trajectories": sorted(
@@ -219,15 +225,15 @@ def _ab_mcts(problem: Problem, task: Task) -> Search[Record]:
   }
 
 
-def _searches(problem: Problem, task: Task) -> Search[Record]:
-  study, how = task.config.study, task.config.eval.search.trajectory_value
+def _searches(problem: Problem, setting: Setting) -> Search[Record]:
+  study, how = setting.config.study, setting.config.eval.search.trajectory_value
   units, trees = study.trajectories, []
   stop = study.early_choice if study.early_stop else None
   while True:
     name = ("search", len(trees))
-    tree = yield from _tree(problem, task, study.rollouts_each, *name)
+    tree = yield from _tree(problem, setting, study.rollouts_each, *name)
     trees.append(tree)
-    record = solutions.of_trees(trees, "searches", task.split, how)
+    record = solutions.of_trees(trees, "searches", setting.split, how)
     settled = stop and (
       choices.settled(record, stop, units, confidence=study.confidence)
       <= len(trees)
@@ -237,18 +243,18 @@ def _searches(problem: Problem, task: Task) -> Search[Record]:
 
 
 def _tree(
-  problem: Problem, task: Task, rollouts: int, *name: str | int
+  problem: Problem, setting: Setting, rollouts: int, *name: str | int
 ) -> Search[Tree]:
   return mcts.search_tree(
     Tree(problem),
-    task.config.eval.search,
-    task.config.seed,
-    (*task.name, *name),
+    setting.config.eval.search,
+    setting.config.seed,
+    (*setting.name, *name),
     rollouts,
   )
 
 
-METHODS: dict[str, Callable[[Problem, Task], Search[Record]]] = {
+METHODS: dict[str, Callable[[Problem, Setting], Search[Record]]] = {
   "greedy": _greedy,
   "samples": _samples,
   "beam": _beam,

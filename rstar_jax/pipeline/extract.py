@@ -79,13 +79,13 @@ def _from_trees(
     targets: the folders of "sft" and "pairs", or one of them.
   """
   parts = pools.parts(folders)
-  tasks = []
+  jobs = []
   for index, part in enumerate(parts):
     name = records.shard_name(index, len(parts))
     files = {key: folder / name for key, folder in targets.items()}
-    task = extraction.Task(part, files.get("sft"), files.get("pairs")).left()
-    if task.sft or task.pairs:
-      tasks.append(task)
+    job = extraction.Job(part, files.get("sft"), files.get("pairs")).left()
+    if job.sft or job.pairs:
+      jobs.append(job)
   size = sum(
     version.size
     for folder in folders
@@ -96,9 +96,9 @@ def _from_trees(
     extraction.write, config=context.config.extract, seed=context.config.seed
   )
   label = f"round {round_} extract"
-  start = len(parts) - len(tasks)
+  start = len(parts) - len(jobs)
   with metrics.progress(len(parts), label, start=start, unit="file") as bar:
-    for _ in divided.map(function, tasks):
+    for _ in divided.map(function, jobs):
       bar.update()
 
 

@@ -197,17 +197,19 @@ class Searcher:
       for unit in shard.units
     }
 
-    def task(unit: Unit) -> solvers.Task:
-      return solvers.Task(unit.split, config, ("study", unit.split))
+    def setting(unit: Unit) -> solvers.Setting:
+      return solvers.Setting(unit.split, config, ("study", unit.split))
 
     def search(unit: Unit) -> Search[units_lib.Rows]:
-      row = yield from solvers.METHODS[method](unit.problem, task(unit))
+      row = yield from solvers.METHODS[method](unit.problem, setting(unit))
       return self._rows([row])[0]
 
     def solve(part: list[Unit]) -> list[units_lib.Rows]:
       problems = [unit.problem for unit in part]
       calls = self._calls_of(method)
-      return self._rows(solvers.solve(method, problems, calls, task(part[0])))
+      return self._rows(
+        solvers.solve(method, problems, calls, setting(part[0]))
+      )
 
     def rescore(part: list[Unit]) -> list[units_lib.Rows]:
       top = folder_of(self._context, self._round, layout.UNGUIDED)

@@ -1,4 +1,4 @@
-"""The files of a task: what is wanted, and what is counted."""
+"""The files of a job: what is wanted, and what is counted."""
 
 import pathlib
 import subprocess
@@ -25,58 +25,58 @@ class ExtractionTest(absltest.TestCase):
     ]
     path = self.folder / "trees" / records.shard_name(0, 1)
     records.write_shard(path, [tree.to_record() for tree in self.trees])
-    self.task = extraction.Task(
+    self.job = extraction.Job(
       pools.Part(path), self.folder / "sft" / "s", self.folder / "pairs" / "p"
     )
 
-  def write(self, task: extraction.Task) -> set[str]:
-    extraction.write(task, ExtractConfig(), 0)
+  def write(self, job: extraction.Job) -> set[str]:
+    extraction.write(job, ExtractConfig(), 0)
     found = (path for path in self.folder.rglob("*") if path.is_file())
     return {path.name for path in found if path.parent.name != "trees"}
 
   def test_rows_and_counts_are_those_of_all_trees_at_once(self):
-    self.assertEqual(self.write(self.task), {"s", "unsolved-s", "p"})
+    self.assertEqual(self.write(self.job), {"s", "unsolved-s", "p"})
     rows, stats = trajectories.sft_rows(self.trees, ExtractConfig())
     self.assertEqual(
-      records.read_shard(self.task.sft), list(map(trajectories.to_dict, rows))
+      records.read_shard(self.job.sft), list(map(trajectories.to_dict, rows))
     )
-    said = records.header(self.task.sft)["info"]
+    said = records.header(self.job.sft)["info"]
     self.assertEqual(said, stats | {"suspects": 0})
     found, stats = pairs.pairs(self.trees, ExtractConfig())
     self.assertNotEmpty(found)
     self.assertEqual(
-      records.read_shard(self.task.pairs), list(map(pairs.to_dict, found))
+      records.read_shard(self.job.pairs), list(map(pairs.to_dict, found))
     )
-    self.assertEqual(records.header(self.task.pairs)["info"], stats)
-    (left,) = records.read_shard(self.task.unsolved)
+    self.assertEqual(records.header(self.job.pairs)["info"], stats)
+    (left,) = records.read_shard(self.job.unsolved)
     self.assertEqual(left["problem_id"], "unsolved")
 
   def test_what_is_there_is_left(self):
-    self.assertEqual(self.task.left(), self.task)
-    alone = extraction.Task(self.task.part, None, self.task.pairs)
+    self.assertEqual(self.job.left(), self.job)
+    alone = extraction.Job(self.job.part, None, self.job.pairs)
     self.assertEqual(self.write(alone), {"p"})
-    left = self.task.left()
-    self.assertEqual((left.sft, left.pairs), (self.task.sft, None))
+    left = self.job.left()
+    self.assertEqual((left.sft, left.pairs), (self.job.sft, None))
     self.write(left)
-    self.assertEqual(self.task.left().sft, None)
+    self.assertEqual(self.job.left().sft, None)
     # Both files of the solutions are made together.
-    self.task.unsolved.unlink()
-    self.assertEqual(self.task.left().sft, self.task.sft)
+    self.job.unsolved.unlink()
+    self.assertEqual(self.job.left().sft, self.job.sft)
 
   def test_counts_of_no_trees(self):
-    records.write_shard(self.task.part.path, [])
-    self.write(self.task)
-    self.assertEqual(records.header(self.task.sft)["info"]["problems"], 0)
-    self.assertEqual(records.header(self.task.pairs)["info"]["step"], 0)
+    records.write_shard(self.job.part.path, [])
+    self.write(self.job)
+    self.assertEqual(records.header(self.job.sft)["info"]["problems"], 0)
+    self.assertEqual(records.header(self.job.pairs)["info"]["step"], 0)
 
   def test_trees_that_are_damaged_write_nothing(self):
-    path = self.task.part.path
+    path = self.job.part.path
     data = bytearray(path.read_bytes())
     data[-40] ^= 1
     path.write_bytes(data)
     with self.assertRaises(records.CorruptShard):
-      self.write(self.task)
-    self.assertFalse(self.task.sft.exists() or self.task.pairs.exists())
+      self.write(self.job)
+    self.assertFalse(self.job.sft.exists() or self.job.pairs.exists())
 
   def test_a_process_loads_no_accelerator_library(self):
     program = (

@@ -25,16 +25,16 @@ def calls(expand=POLICY, score=testing.score_by_hash) -> Calls:
   )
 
 
-def task() -> solvers.Task:
+def setting() -> solvers.Setting:
   config = config_lib.Config()
   config.study.trajectories = config.study.samples = 5
   config.study.beam_width, config.study.beam_groups = 4, 2
   config.eval.search.candidates = 6
-  return solvers.Task("toys", config, ("study",))
+  return solvers.Setting("toys", config, ("study",))
 
 
 def solve(method, given=None, own=None) -> list[dict]:
-  return solvers.solve(method, PROBLEMS, own or calls(), given or task())
+  return solvers.solve(method, PROBLEMS, own or calls(), given or setting())
 
 
 class SolversTest(parameterized.TestCase):
@@ -66,7 +66,7 @@ class SolversTest(parameterized.TestCase):
   ):
     # More answers than beams: an answer may come out by one.
     own = calls(testing.ToySum(offsets=(0, 1, 2)))
-    given = task()
+    given = setting()
     given.config.seed = 11
     given.config.eval.search.trajectory_value = "min"
     found = solve(method, given, own)
@@ -89,7 +89,7 @@ class SolversTest(parameterized.TestCase):
     self.assertGreater(left_out, 0)
 
   def test_rebase_has_the_run_s_seed_budget_and_temperature(self):
-    given = task()
+    given = setting()
     given.config.seed = 11
     given.config.study.rebase_temperature = 0.3
     given.config.eval.search.trajectory_value = "min"
@@ -111,7 +111,7 @@ class SolversTest(parameterized.TestCase):
       self.assertEqual(record["spent"], [tree.tokens])
 
   def test_a_unit_of_ab_mcts_is_the_rollout_that_found_it(self):
-    given = task()
+    given = setting()
     given.config.seed = 11
     given.config.study.trajectories = given.config.study.samples = 9
     found = solve("ab_mcts", given)
@@ -137,7 +137,7 @@ class SolversTest(parameterized.TestCase):
 
   @parameterized.parameters(("mcts", ("study", "mcts")), ("searches", None))
   def test_searches_have_the_run_s_seed_and_a_name_each(self, method, name):
-    given = task()
+    given = setting()
     given.config.seed = 11
     given.config.eval.search.trajectory_value = "mean"
     given.config.study.rollouts_each = 3
@@ -174,7 +174,7 @@ class SolversTest(parameterized.TestCase):
     main.own_search = own_search
     self.addCleanup(delattr, main, "own_search")
     own = "__main__:own_search"
-    given = task()
+    given = setting()
     given.config.seed = 11
     given.config.eval.search.trajectory_value = "min"
     found = solve(own, given)
@@ -194,7 +194,7 @@ class SolversTest(parameterized.TestCase):
   @parameterized.parameters("samples", "searches")
   def test_a_majority_that_is_settled_ends_a_problem(self, method):
     own = calls(POLICY.block, None) if method == "samples" else calls()
-    whole, early = task(), task()
+    whole, early = setting(), setting()
     for each, stop in ((whole, False), (early, True)):
       each.config.study.trajectories = each.config.study.samples = 7
       each.config.study.early_stop = stop
@@ -217,7 +217,7 @@ class SolversTest(parameterized.TestCase):
       values = testing.score_by_hash(questions, prefixes, rows)
       return [np.where(each > 0.3, np.float32(1), each) for each in values]
 
-    whole, early = task(), task()
+    whole, early = setting(), setting()
     for each, stop in ((whole, False), (early, True)):
       each.config.study.trajectories = each.config.study.samples = 7
       each.config.study.early_stop = stop
@@ -244,7 +244,7 @@ class SolversTest(parameterized.TestCase):
     own = calls(POLICY.block, None) if method == "samples" else calls()
     counts = []
     for confidence in (1.0, 0.8):
-      given = task()
+      given = setting()
       given.config.study.trajectories = given.config.study.samples = 9
       given.config.study.early_stop = True
       given.config.study.confidence = confidence
@@ -270,7 +270,7 @@ class SolversTest(parameterized.TestCase):
     self.assertGreaterEqual(firsts[1], firsts[0])
 
   def test_searches_are_independent_and_samples_go_on(self):
-    one, five = task(), task()
+    one, five = setting(), setting()
     one.config.study.trajectories = 2
     for method in ("searches", "mcts"):
       with self.subTest(method):
@@ -282,14 +282,14 @@ class SolversTest(parameterized.TestCase):
           )
 
   def test_samples_in_flight_are_as_many_as_candidates_of_searches(self):
-    config = task().config
+    config = setting().config
     config.eval.search.in_flight = 2
     # Twelve candidates: five solutions each of two problems.
     found = {each: solvers.in_flight(each, config) for each in solvers.METHODS}
     self.assertEqual(found, dict.fromkeys(solvers.METHODS, 2) | {"greedy": 12})
 
   def test_samples_that_cost_what_the_rollouts_cost(self):
-    given = task()
+    given = setting()
     given.config.study.trajectories, given.config.study.samples = 2, 0
     # Two rollouts, each of six candidates a step.
     for record in solve("samples", given, calls(POLICY.block, None)):

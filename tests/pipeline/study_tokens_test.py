@@ -39,8 +39,8 @@ class TokensTest(absltest.TestCase):
           calls = guided(calls)
         counted = calls.expand.engine
         chosen = problems.load_problems(config.eval.data)
-        task = solvers.Task("s", config, ("study",))
-        records = solvers.solve(method, chosen, calls, task)
+        setting = solvers.Setting("s", config, ("study",))
+        records = solvers.solve(method, chosen, calls, setting)
         spent = sum(record["tokens"] for record in records)
         self.assertGreater(counted.generated_tokens, 0)
         if method == "samples":
