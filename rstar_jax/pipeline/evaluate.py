@@ -15,7 +15,7 @@ from rstar_jax.pipeline.shards import Shard, Unit, cut, finish
 from rstar_jax.pipeline.work import Load
 from rstar_jax.report import decisions
 from rstar_jax.search import mcts, named, sampling
-from rstar_jax.search.requests import Calls, Search
+from rstar_jax.search.requests import Search
 from rstar_jax.search.tree import Tree
 from rstar_jax.storage import layout, manifests, scalars
 
@@ -60,12 +60,12 @@ class Searcher:
       for each in _sources(backend.score is not None)
     }
     # Sources that a search plugin provides.
-    self._own = [
+    self._by_plugin = [
       each
       for each in self._calls
       if sources.of(each).guided and search.method != "mcts"
     ]
-    self.load = Load(1 if self._own else search.in_flight)
+    self.load = Load(1 if self._by_plugin else search.in_flight)
     backend.warm_up()
 
   def __call__(self, shards: Sequence[Shard]) -> None:
@@ -73,21 +73,36 @@ class Searcher:
     config, round_, calls = self._context.config, self._round, self._calls
     scored = self._backend.score is not None
     with units_lib.of_stage(
-      *(self._context, round_, "eval", self._backend, shards, "evaluation"),
+      self._context,
+      round_,
+      "eval",
+      self._backend,
+      shards,
+      "evaluation",
       load=self.load,
     ) as units:
       units.search(
         lambda unit: (_solve(unit, config, round_, scored), calls[unit.method]),
         config.eval.search.in_flight,
-        calls.keys() - set(self._own),
+        calls.keys() - set(self._by_plugin),
       )
-      for each in self._own:
-        units.search_shards(
-          lambda part, each=each: _own_search(
-            part, config, round_, calls[each]
-          ),
-          each,
-        )
+      for each in self._by_plugin:
+        units.search_shards(self._searched, each)
+
+  def _searched(self, shard: Shard) -> list[units_lib.Rows]:
+    """Searches a shard's problems by a search plugin."""
+    config, first = self._context.config, shard.units[0]
+    trees = named.search(
+      [unit.problem for unit in shard.units],
+      config.eval.search,
+      self._calls[first.method],
+      config.seed,
+      name=("eval", self._round, first.split),
+    )
+    return [
+      _of_tree(tree, unit, config)
+      for tree, unit in zip(trees, shard.units, strict=True)
+    ]
 
 
 def _sources(scored: bool) -> list[str]:
@@ -145,22 +160,6 @@ def _solve(
   )
   row = solutions.of_samples(unit.problem, unit.method, unit.split, samples)
   return {"": [row]}
-
-
-def _own_search(
-  part: list[Unit], config: Config, round_: int, calls: Calls
-) -> list[units_lib.Rows]:
-  """Searches the problems of one shard with a search plugin."""
-  trees = named.search(
-    [unit.problem for unit in part],
-    config.eval.search,
-    calls,
-    config.seed,
-    name=("eval", round_, part[0].split),
-  )
-  return [
-    _of_tree(tree, unit, config) for tree, unit in zip(trees, part, strict=True)
-  ]
 
 
 def _of_tree(tree: Tree, unit: Unit, config: Config) -> units_lib.Rows:

@@ -21,7 +21,7 @@ from rstar_jax.pipeline.shards import Shard, cut, finish
 from rstar_jax.pipeline.work import Load
 from rstar_jax.search import mcts, named, sampled_tree
 from rstar_jax.search import tree as tree_lib
-from rstar_jax.search.requests import Calls, Search
+from rstar_jax.search.requests import Search
 from rstar_jax.search.tree import ROOT_INDEX, Tree
 from rstar_jax.storage import json_io, layout, manifests, scalars, store
 from rstar_jax.types import Problem
@@ -70,28 +70,28 @@ class Searcher:
         self._backend.blocks() if self._samples else self._backend.steps()
       )
     self._search = _search_config(config, round_)
-    self._own = not self._samples and self._search.method != "mcts"
-    self.load = Load(1 if self._own else self._search.in_flight)
+    self._plugin = not self._samples and self._search.method != "mcts"
+    self.load = Load(1 if self._plugin else self._search.in_flight)
     self._backend.warm_up()
 
   def __call__(self, shards: Sequence[Shard]) -> None:
     """Searches the problems of shards, and writes their trees."""
     config, round_ = self._context.config, self._round
-    if not (self._samples or self._own):
+    if not (self._samples or self._plugin):
       problems = [unit.problem for shard in shards for unit in shard.units]
       mcts.check(problems, self._search, self._calls)
     with units_lib.of_stage(
-      *(self._context, round_, "rollout", self._backend, shards, "rollout"),
+      self._context,
+      round_,
+      "rollout",
+      self._backend,
+      shards,
+      "rollout",
       identity.identity(config.rounds[round_ - 1]),
       load=self.load,
     ) as units:
-      if self._own:
-        units.search_shards(
-          lambda part: _own_trees(
-            [unit.problem for unit in part],
-            *(self._search, self._calls, config, round_),
-          )
-        )
+      if self._plugin:
+        units.search_shards(self._by_plugin)
       else:
         units.search(
           lambda unit: (
@@ -100,6 +100,29 @@ class Searcher:
           ),
           self._search.in_flight,
         )
+
+  def _by_plugin(self, shard: Shard) -> list[units_lib.Rows]:
+    """Does as `_trees` with a search plugin, which cannot continue a tree."""
+    config, problems = self._context.config, [u.problem for u in shard.units]
+    spec = config.rounds[self._round - 1]
+    forest: list[list[Tree]] = [[] for _ in problems]
+    budgets = (*[spec.rollouts] * spec.trees, *spec.extra_rollouts)
+    for number, rollouts in enumerate(budgets):
+      going = [
+        i
+        for i, trees in enumerate(forest)
+        if number < spec.trees or not any(map(tree_lib.solved, trees))
+      ]
+      new_trees = named.search(
+        [problems[i] for i in going],
+        dataclasses.replace(self._search, rollouts=rollouts),
+        self._calls,
+        config.seed,
+        name=("rollout", self._round, number),
+      )
+      for i, tree in zip(going, new_trees, strict=True):
+        forest[i].append(tree)
+    return [{"": [tree.to_record() for tree in trees]} for trees in forest]
 
 
 def problems_of(
@@ -277,32 +300,3 @@ def _trees(
       trees.append(Tree(problem))
     yield from more(extra)
   return rows()
-
-
-def _own_trees(
-  problems: Sequence[Problem],
-  search_config: SearchConfig,
-  calls: Calls,
-  config: Config,
-  round_: int,
-) -> list[units_lib.Rows]:
-  """Does the same with a search plugin, which cannot continue a tree."""
-  spec = config.rounds[round_ - 1]
-  forest: list[list[Tree]] = [[] for _ in problems]
-  budgets = (*[spec.rollouts] * spec.trees, *spec.extra_rollouts)
-  for number, rollouts in enumerate(budgets):
-    going = [
-      i
-      for i, trees in enumerate(forest)
-      if number < spec.trees or not any(map(tree_lib.solved, trees))
-    ]
-    new_trees = named.search(
-      [problems[i] for i in going],
-      dataclasses.replace(search_config, rollouts=rollouts),
-      calls,
-      config.seed,
-      name=("rollout", round_, number),
-    )
-    for i, tree in zip(going, new_trees, strict=True):
-      forest[i].append(tree)
-  return [{"": [tree.to_record() for tree in trees]} for trees in forest]

@@ -23,7 +23,8 @@ class Unit:
 
   Attributes:
     problem: to solve.
-    method: how, where a stage has several methods.
+    method: how, where a stage has several methods; or the folder of what else
+      is made of the problem, such as a reward model's values of its trees.
     split: the problem's split, where a stage has several.
   """
 

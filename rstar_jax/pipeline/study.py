@@ -125,7 +125,7 @@ def _search(
   }
   if reward and context.config.extract.needs_trees:
     # Earlier versions wrote a summary, and no values.
-    folder = top / layout.HELD_OUT
+    folder = top / layout.VALUES
     if not any(_done(context, each) for each in (top / layout.QUALITY, folder)):
       left[folder] = _held_out(context, round_, folder)
   make = functools.partial(Searcher, round_=round_, reward=reward)
@@ -170,71 +170,81 @@ class Searcher:
     known = {} if count is None else {"parameters": count}
     before = backend.usage()
     with units_lib.of_stage(
-      *(context, self._round, "study", backend),
+      context,
+      self._round,
+      "study",
+      backend,
       [dataclasses.replace(each, info=lambda _: known) for each in shards],
       f"study, {' '.join(name)}",
-      *(*name, _settings(context)),
+      *name,
+      _settings(context),
       load=self.load,
     ) as units:
-      self._find(method, folder, shards, units)
+      self._find(method, units)
     work = cost.work(before, backend.usage(), units.missing)
     context.writer.write(
       self._round, dataclasses.asdict(work), "/".join((layout.STUDY, *name))
     )
 
-  def _find(
-    self,
-    method: str,
-    folder: store.Path,
-    shards: Sequence[Shard],
-    units: units_lib.Units,
-  ) -> None:
+  def _find(self, method: str, units: units_lib.Units) -> None:
     """Makes the missing rows of a method's shards."""
-    config = self._context.config
-    files = {
-      _key(unit): shard.path.relative_to(folder)
-      for shard in shards
-      for unit in shard.units
-    }
-
-    def setting(unit: Unit) -> solvers.Setting:
-      return solvers.Setting(unit.split, config, ("study", unit.split))
-
-    def search(unit: Unit) -> Search[units_lib.Rows]:
-      row = yield from solvers.METHODS[method](unit.problem, setting(unit))
-      return self._rows([row])[0]
-
-    def solve(part: list[Unit]) -> list[units_lib.Rows]:
-      problems = [unit.problem for unit in part]
-      calls = self._calls_of(method)
-      return self._rows(
-        solvers.solve(method, problems, calls, setting(part[0]))
-      )
-
-    def rescore(part: list[Unit]) -> list[units_lib.Rows]:
-      top = folder_of(self._context, self._round, layout.UNGUIDED)
-      sampled = records.read_shard(_at(top, method) / files[_key(part[0])])
-      return self._rows(
-        solvers.rescore(
-          sampled,
-          [unit.problem.question for unit in part],
-          self._backend.score,
-          config.eval.search.trajectory_value,
-        )
-      )
-
-    if method == layout.HELD_OUT:
-      units.search_shards(
-        lambda part: self._value(part, files[_key(part[0])]), method
-      )
+    if method == layout.VALUES:
+      units.search_shards(self._valued, method)
     elif sources.of(method).shared and self._reward:
-      units.search_shards(rescore, method)
+      units.search_shards(self._rescored, method)
     elif method in solvers.METHODS:
       calls = self._calls_of(method)
-      in_flight = solvers.in_flight(method, config)
-      units.search(lambda unit: (search(unit), calls), in_flight)
+      in_flight = solvers.in_flight(method, self._context.config)
+      units.search(lambda unit: (self._solution(unit), calls), in_flight)
     else:
-      units.search_shards(solve, method)
+      units.search_shards(self._by_plugin, method)
+
+  def _solution(self, unit: Unit) -> Search[units_lib.Rows]:
+    """Solves a problem by a method of `solvers.METHODS`."""
+    solve = solvers.METHODS[unit.method]
+    row = yield from solve(unit.problem, self._setting(unit.split))
+    return self._rows([row])[0]
+
+  def _by_plugin(self, shard: Shard) -> list[units_lib.Rows]:
+    """Solves a shard's problems by a search plugin."""
+    first, problems = shard.units[0], [unit.problem for unit in shard.units]
+    calls, setting = self._calls_of(first.method), self._setting(first.split)
+    return self._rows(solvers.solve(first.method, problems, calls, setting))
+
+  def _rescored(self, shard: Shard) -> list[units_lib.Rows]:
+    """Values the samples that were drawn without a reward model."""
+    top = folder_of(self._context, self._round, layout.UNGUIDED)
+    return self._rows(
+      solvers.rescore(
+        records.read_shard(top / shard.path.relative_to(self._top)),
+        [unit.problem.question for unit in shard.units],
+        self._backend.score,
+        self._context.config.eval.search.trajectory_value,
+      )
+    )
+
+  def _valued(self, shard: Shard) -> list[units_lib.Rows]:
+    """Values the trees of held-out problems."""
+    workdir, extraction = self._context.workdir, self._context.config.extract
+    path = workdir / shard.path.relative_to(self._top / layout.VALUES)
+    wanted = {unit.problem.id for unit in shard.units}
+    by_problem = {
+      trees[0].problem.id: quality.of_problem(
+        trees, self._backend.score, extraction
+      )
+      for trees in pools.problems(self._parts[path])
+      if trees[0].problem.id in wanted
+    }
+    return [{"": [by_problem[unit.problem.id]]} for unit in shard.units]
+
+  @functools.cached_property
+  def _parts(self) -> dict[store.Path, pools.Part]:
+    """The files of trees, by path."""
+    folders = extract.tree_folders(self._context, self._round)
+    return {each.path: each for each in pools.parts(folders)}
+
+  def _setting(self, split: str) -> solvers.Setting:
+    return solvers.Setting(split, self._context.config, ("study", split))
 
   def _rows(self, records: Sequence[dict[str, Any]]) -> list[units_lib.Rows]:
     return [{"": [row | {"reward": self._reward or None}]} for row in records]
@@ -243,29 +253,6 @@ class Searcher:
     if method not in self._calls:
       self._calls[method] = backends.calls_of(self._backend, method)
     return self._calls[method]
-
-  @functools.cached_property
-  def _parts(self) -> dict[store.Path, pools.Part]:
-    """The files of trees, by path."""
-    folders = extract.tree_folders(self._context, self._round)
-    return {each.path: each for each in pools.parts(folders)}
-
-  def _value(self, part: list[Unit], name: store.Path) -> list[units_lib.Rows]:
-    """Values held-out problems' trees; `name` is the file of the first ones."""
-    context = self._context
-    wanted = {unit.problem.id for unit in part}
-    by_problem = {
-      trees[0].problem.id: quality.of_problem(
-        trees, self._backend.score, context.config.extract
-      )
-      for trees in pools.problems(self._parts[context.workdir / name])
-      if trees[0].problem.id in wanted
-    }
-    return [{"": [by_problem[unit.problem.id]]} for unit in part]
-
-
-def _key(unit: Unit) -> tuple[str, str]:
-  return unit.split, unit.problem.id
 
 
 def _shards(context: Context, method: str, folder: store.Path) -> list[Shard]:
@@ -294,7 +281,7 @@ def _held_out(context: Context, round_: int, folder: store.Path) -> list[Shard]:
   shards = []
   for part in pools.parts(extract.tree_folders(context, round_)):
     units = [
-      Unit(Problem(each.problem_id, ""), layout.HELD_OUT)
+      Unit(Problem(each.problem_id, ""), layout.VALUES)
       for each in outcomes.of_file(part.path)
       if held_out.is_held_out(seed, each.problem_id, one_in)
       and each.problem_id not in part.skipped
@@ -312,7 +299,7 @@ def _measure(context: Context, round_: int, reward: str) -> None:
   if _done(context, folder):
     return
   if context.host.leads:
-    summary = quality.summary(rows_of(top / layout.HELD_OUT))
+    summary = quality.summary(rows_of(top / layout.VALUES))
     summary["reward"] = reward
     records.write_shard(folder / records.shard_name(0, 1), [summary])
   finish(context.host, folder, lambda: {"made_with": _settings(context)})

@@ -36,7 +36,7 @@ def _methods(folder: store.Path) -> list[str]:
     if model != layout.TABLES
     for name in store.children(folder / model)
   }
-  own = names - {*sources.SOURCES, layout.HELD_OUT, layout.QUALITY}
+  own = names - {*sources.SOURCES, layout.VALUES, layout.QUALITY}
   return [*sources.SOURCES, *sorted(own)]
 
 

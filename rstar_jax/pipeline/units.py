@@ -14,6 +14,7 @@ same bytes, and may find the shard there.
 
 import collections
 import contextlib
+import dataclasses
 import re
 import threading
 import uuid
@@ -210,12 +211,13 @@ class Units:
     )
 
   def search_shards(
-    self, make: Callable[[list[Unit]], Sequence[Rows]], method: str = ""
+    self, make: Callable[[Shard], Sequence[Rows]], method: str = ""
   ) -> None:
     """Makes missing units, all units of a shard in one call.
 
     Args:
-      make: returns the rows of a shard's units of that method.
+      make: returns the rows of each unit of a shard, which is given with the
+        units of that method alone.
       method: makes only units of this one.
     """
     for part in self._parts:
@@ -224,7 +226,8 @@ class Units:
       if part.left.isdisjoint(places):
         continue
       stopping.check()
-      results = make([units[place] for place in places])
+      chosen = [units[place] for place in places]
+      results = make(dataclasses.replace(part.shard, units=chosen))
       for place, rows in zip(places, results, strict=True):
         if place in part.left:
           self._put(part, place, rows)

@@ -66,7 +66,7 @@ BEGUN = "begun-"
 # summary of its quality.
 TABLES = "tables.md"
 UNGUIDED = "policy"
-HELD_OUT = "held_out"
+VALUES = "held_out"
 QUALITY = "quality"
 
 _ROUND = re.compile(r"round_(\d+)")

@@ -254,9 +254,10 @@ class UnitsTest(UnitsCase):
   def test_whole_shards_together(self):
     folder, seen = self.folder / "run", []
 
-    def make(found):
-      seen.append([unit.problem.id for unit in found])
-      return list(map(rows_of, found))
+    def make(shard):
+      self.assertIn(shard.path, [each.path for each in self.shards(folder)])
+      seen.append([unit.problem.id for unit in shard.units])
+      return list(map(rows_of, shard.units))
 
     def stage(dies=False):
       cut = self.shards(folder)
