@@ -43,8 +43,8 @@ class ListTest(parameterized.TestCase):
     self.assertEqual(set(map(check.reason, commands())) - {None}, wanted)
 
   def test_documents_share_no_workdir(self):
-    # They are checked in one folder, and read by one reader. A workdir holds one
-    # config, so only the demo's, and the same commands, may come again.
+    # They are checked in one folder, and read by one reader. A workdir holds
+    # one config, so only the demo's, and the same commands, may come again.
     shown = {}
     for name, block in check.shown():
       if block.language == "bash":
