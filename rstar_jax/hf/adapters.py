@@ -6,7 +6,6 @@ make it W + alpha / r x B A; and tensors that replace whole ones of the base.
 Reading is strict: a field that would compute anything else is refused by name.
 """
 
-import json
 import math
 import pathlib
 import re
@@ -21,7 +20,7 @@ from rstar_jax.hf.fields import Fields, read_json
 from rstar_jax.models import sharding
 from rstar_jax.models.transformer import Path, Transformer, arrays_of
 from rstar_jax.steps.tokenizer import Tokenizer
-from rstar_jax.storage import store
+from rstar_jax.storage import json_io, store
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
@@ -292,7 +291,6 @@ def save(
   if jax.process_index() != 0:
     return
   fields = _fields(ranks, rank, alpha, model.head, base)
-  text = json.dumps(fields, indent=2, sort_keys=True) + "\n"
   specs = {
     name: tensors.Spec(merged[name].dtype, merged[name].shape)
     for name in sorted(merged)
@@ -302,7 +300,7 @@ def save(
     metadata = {} if model.head == "lm" else {reward_heads.HEAD: model.head}
     values = (merged[name] for name in specs)
     tensors.write_file(local / WEIGHTS, specs, values, **metadata)
-    tensors.write_text(local / CONFIG, text)
+    json_io.write(local / CONFIG, fields)
     if tokenizer is not None:
       tokenizer.save(local)
 

@@ -79,7 +79,7 @@ def load_policy(
 
 
 def _check_is_policy(source: "_Source") -> None:
-  if "rstar_head" in source.fields:
+  if reward_heads.HEAD in source.fields:
     raise ValueError(f"{source.where} is of a PPM, and a policy is wanted")
 
 
@@ -105,7 +105,7 @@ def load_ppm(
     head = source.fields.get(reward_heads.HEAD)
     if head is None:
       raise ValueError(
-        f"{source.where} lacks rstar_head: it is not a PPM of ours; "
+        f"{source.where} lacks {reward_heads.HEAD}: it is not a PPM of ours; "
         "read it by `load_reward_model`"
       )
     return _load(source, head, dtype, **options)

@@ -5,7 +5,6 @@ by one.
 """
 
 import itertools
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,7 +21,7 @@ from rstar_jax.hf import (
 from rstar_jax.models import llama_form, sharding
 from rstar_jax.models.transformer import Transformer, arrays_of
 from rstar_jax.steps.tokenizer import Tokenizer
-from rstar_jax.storage import store
+from rstar_jax.storage import json_io, store
 
 # Most bytes of a file of weights, as in `transformers`.
 SHARD_BYTES = 5_000_000_000
@@ -121,13 +120,12 @@ def _save(
     name: tensors.Spec(dtypes[name], shape)
     for name, shape in families.disk_shapes(entries).items()
   }
-  text = json.dumps(fields, indent=2, sort_keys=True) + "\n"
   count = sum(array.size for array in arrays.values())
   prompt = {} if tokenizer is None else {"prompt": tokenizer.prompt}
   card = model_card.render(config, model.head, count, **prompt)
   with store.staged(folder, stale="*.safetensors*") as local:
     tensors.write(local, specs, parts, shard_bytes)
-    tensors.write_text(local / "config.json", text)
-    tensors.write_text(local / "README.md", card)
+    json_io.write(local / "config.json", fields)
+    store.write(local / "README.md", card.encode())
     if tokenizer is not None:
       tokenizer.save(local)

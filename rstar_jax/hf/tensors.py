@@ -16,7 +16,7 @@ import numpy as np
 import safetensors
 
 from rstar_jax.hf.fields import read_json
-from rstar_jax.storage import store
+from rstar_jax.storage import json_io, store
 
 INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
@@ -203,8 +203,7 @@ def write(
         for name in shard
       },
     }
-    text = json.dumps(index, indent=2, sort_keys=True) + "\n"
-    write_text(folder / INDEX, text)
+    json_io.write(folder / INDEX, index)
   elif (folder / INDEX).exists():
     stale.add(INDEX)
   for name in stale:
@@ -218,12 +217,14 @@ def write_file(
   **said: str,
 ) -> None:
   """Writes tensors and metadata as one file; see `write`."""
-  partial = _partial(file)
+  partial = file.with_name(f"{file.name}.partial")
   with store.writing(file), partial.open("wb") as stream:
     stream.write(_header(specs, said))
     for name, spec in specs.items():
       _copy(parts, stream, name, spec)
-  _settle(partial, file)
+    stream.flush()
+    os.fsync(stream.fileno())
+  partial.rename(file)
 
 
 def said_of(file: pathlib.Path) -> Mapping[str, str]:
@@ -261,24 +262,6 @@ def _copy(
     # As bytes, since streams cannot write bfloat16.
     stream.write(np.ascontiguousarray(part).reshape(-1).view(np.uint8))
     del part  # Before the next one is made.
-
-
-def write_text(file: pathlib.Path, text: str) -> None:
-  """Writes a file atomically, by a temporary file and a rename."""
-  partial = _partial(file)
-  with store.writing(file):
-    partial.write_text(text)
-  _settle(partial, file)
-
-
-def _partial(file: pathlib.Path) -> pathlib.Path:
-  return file.with_name(f"{file.name}.partial")
-
-
-def _settle(partial: pathlib.Path, file: pathlib.Path) -> None:
-  with partial.open("rb") as stream:
-    os.fsync(stream.fileno())
-  partial.rename(file)
 
 
 def files_of(folder: pathlib.Path, names: Files) -> list[pathlib.Path]:
