@@ -102,7 +102,6 @@ class Attention(nnx.Module):
       config,
       scale=0.02 / (2 * config.num_layers) ** 0.5,
     )
-    self.has_bias, self.has_o_bias = config.qkv_bias, config.o_bias
     if config.qkv_bias:
       self.q_bias = bias((n, h), ("heads", "head_dim"), config)
       self.k_bias = bias((k, h), ("kv_heads", "head_dim"), config)
@@ -129,11 +128,11 @@ class Attention(nnx.Module):
     own = not self.config.keys_as_values
     weights = (self.q, self.k, self.v) if own else (self.q, self.k)
     q, k, *values = project(x, weights, self.config)
-    if self.has_bias:
+    if self.config.qkv_bias:
       q += self.q_bias.get_value().astype(q.dtype)
       k += self.k_bias.get_value().astype(k.dtype)
     v = values[0] if own else k
-    if self.has_bias and own:
+    if self.config.qkv_bias and own:
       v += self.v_bias.get_value().astype(v.dtype)
     if self.config.qk_norm != "none":
       q, k = self.q_norm(q), self.k_norm(k)
@@ -148,7 +147,7 @@ class Attention(nnx.Module):
     sinks = (self.sinks.get_value(),) if self.config.sinks else ()
     mixed = attend(*checkpoint_name((q, k, v), QKV), *sinks)
     (out,) = project(mixed, (self.o,), self.config, axes=2)
-    if self.has_o_bias:
+    if self.config.o_bias:
       out += self.o_bias.get_value().astype(out.dtype)
     return out
 
@@ -168,7 +167,6 @@ class Mlp(nnx.Module):
       config,
       scale=0.02 / (2 * config.num_layers) ** 0.5,
     )
-    self.has_bias = config.mlp_bias
     if config.mlp_bias:
       self.gate_bias = bias((f,), ("mlp",), config)
       self.up_bias = bias((f,), ("mlp",), config)
@@ -176,7 +174,7 @@ class Mlp(nnx.Module):
 
   def __call__(self, x: jax.Array) -> jax.Array:
     (out,) = project(self._hidden(x), (self.down,), self.config)
-    if self.has_bias:
+    if self.config.mlp_bias:
       out += self.down_bias.get_value().astype(out.dtype)
     return out
 
@@ -184,13 +182,13 @@ class Mlp(nnx.Module):
     """Returns [..., F] of [..., D]."""
     rows = x.reshape(-1, x.shape[-1])
     gate = self.gate.get_value()
-    plain = not self.has_bias and not isinstance(gate, Int8)
+    plain = not self.config.mlp_bias and not isinstance(gate, Int8)
     plain &= self.config.activation == "silu"
     if plain and by_kernel(rows, self.config):
       gate, up = (each.astype(x.dtype) for each in (gate, self.up.get_value()))
       return cpu.gated(rows, gate, up).reshape(*x.shape[:-1], -1)
     gate, up = project(x, (self.gate, self.up), self.config)
-    if self.has_bias:
+    if self.config.mlp_bias:
       gate += self.gate_bias.get_value().astype(gate.dtype)
       up += self.up_bias.get_value().astype(up.dtype)
     gate, up = checkpoint_name((gate, up), GATED)
