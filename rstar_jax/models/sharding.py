@@ -141,8 +141,7 @@ def on(mesh: Mesh | None) -> contextlib.AbstractContextManager:
   """Returns a context whose computations are cut over a mesh, if there is one.
 
   A model needs it for whole rows: `constrain` and a TPU's attention use the
-    mesh
-  of the context.
+  context's mesh.
   """
   return contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh)
 

@@ -37,9 +37,8 @@ _one_at_a_time = threading.Lock()
 def available() -> bool:
   """Loads the kernels if this machine can compile them; returns whether it did.
 
-  It raises nothing: a line in the log says why the kernels are off, such as
-    that
-  there is no compiler.
+  It raises nothing: a line in the log says why the kernels are off, for example
+  for want of a compiler.
   """
   try:
     load()
