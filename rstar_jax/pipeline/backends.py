@@ -191,7 +191,7 @@ class ModelBackend:
     if not self._context.config.engine.warm_up:
       return
     jobs = [job for each in self._models() for job in each.warm_up_calls()]
-    with metrics.progress(len(jobs), "compiling", unit="program") as bar:
+    with metrics.Progress(len(jobs), "compiling", unit="program") as bar:
       for job in jobs:
         job()
         bar.update()

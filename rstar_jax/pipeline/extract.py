@@ -97,7 +97,7 @@ def _from_trees(
   )
   label = f"round {round_} extract"
   start = len(parts) - len(jobs)
-  with metrics.progress(len(parts), label, start=start, unit="file") as bar:
+  with metrics.Progress(len(parts), label, start=start, unit="file") as bar:
     for _ in divided.map(function, jobs):
       bar.update()
 

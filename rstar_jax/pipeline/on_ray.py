@@ -113,7 +113,7 @@ class Ray:
     what = "/".join(folder.relative_to(run.workdir).parts[:2])
     crew = _Crew(ray, begin, count)
     try:
-      with metrics.progress(
+      with metrics.Progress(
         sum(map(_problems, shards)),
         f"{what} by searchers of Ray",
         start=sum(map(_problems, shards)) - sum(map(_problems, left)),

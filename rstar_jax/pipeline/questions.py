@@ -189,7 +189,7 @@ def _answer(
   done = total - len(problems)
   solver, context = asking.solver, asking.context
   with (
-    metrics.progress(total, "solving", start=done, unit="question") as bar,
+    metrics.Progress(total, "solving", start=done, unit="question") as bar,
     # The search goes on while an answer is graded.
     concurrent.futures.ThreadPoolExecutor(_GRADERS) as graders,
   ):

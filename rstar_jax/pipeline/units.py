@@ -156,7 +156,7 @@ class Units:
       sum(len({unit.problem.id for unit in each.units}) for each in shards),
       sum(len(each.problems_left) for each in self._parts),
     )
-    self._bar = metrics.progress(
+    self._bar = metrics.Progress(
       total, description, start=total - left, unit="problem"
     )
 

@@ -130,7 +130,10 @@ class MetricsWriter:
 
 
 class Progress:
-  """A progress bar on a terminal; elsewhere a few lines, and a last one."""
+  """A progress bar on a terminal; elsewhere a few lines, and a last one.
+
+  A context manager, which closes it.
+  """
 
   def __init__(
     self,
@@ -142,6 +145,16 @@ class Progress:
     file: TextIO | None = None,
     seconds: float = _SECONDS_TO_FIRST_LINE,
   ):
+    """Shows the start.
+
+    Args:
+      total: number of units.
+      desc: label of the work.
+      start: number of units that are done already.
+      unit: name of one.
+      file: None is standard error.
+      seconds: until the first line.
+    """
     self._file = file or sys.stderr
     self._total, self._desc, self._unit = total, desc, unit
     self._done = self._start = start
@@ -206,18 +219,6 @@ class Progress:
   def _say(self, text: str) -> None:
     note = f", {self._note}" if self._note else ""
     outside.say(f"{self._desc}: {text}{note}", self._file)
-
-
-def progress(total: int, desc: str, **kwargs: Any) -> Progress:
-  """Starts a progress display; use it as a context manager.
-
-  Args:
-    total: number of units.
-    desc: label of the work.
-    **kwargs: start (units already done), unit (its name), file, seconds (until
-      the first line).
-  """
-  return Progress(total, desc, **kwargs)
 
 
 def _short(value: Any) -> str:

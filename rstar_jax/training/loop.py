@@ -145,7 +145,7 @@ def fit(
     bar = None
     if session.progress and leads:
       bar = stack.enter_context(
-        metrics_lib.progress(num_steps, name, start=start, unit="update")
+        metrics_lib.Progress(num_steps, name, start=start, unit="update")
       )
     log = _Log(writer, name, bar, num_steps)
     done = start

@@ -92,7 +92,7 @@ class _Terminal(io.StringIO):
 class ProgressTest(absltest.TestCase):
   def lines(self, *counts: int, **options) -> list[str]:
     out = io.StringIO()
-    with metrics.progress(file=out, **options) as bar:
+    with metrics.Progress(file=out, **options) as bar:
       for count in counts:
         bar.update(count, loss=0.25)
     return out.getvalue().splitlines()
@@ -126,7 +126,7 @@ class ProgressTest(absltest.TestCase):
     with mock.patch.object(metrics.time, "monotonic") as clock:
       clock.return_value = 0.0
       out = io.StringIO()
-      bar = metrics.progress(10_000, "search", file=out, seconds=10.0)
+      bar = metrics.Progress(10_000, "search", file=out, seconds=10.0)
       spoke = []
       for now in range(1, 2000):
         clock.return_value = float(now)
@@ -143,14 +143,14 @@ class ProgressTest(absltest.TestCase):
   def test_what_is_given_up_says_so(self):
     out = io.StringIO()
     with self.assertRaises(KeyError):
-      with metrics.progress(5, "sft", unit="update", file=out) as bar:
+      with metrics.Progress(5, "sft", unit="update", file=out) as bar:
         bar.update(2)
         raise KeyError
     self.assertEqual(out.getvalue(), "sft: stopped at 2 of 5 updates\n")
 
   def test_bar_on_a_terminal(self):
     out = _Terminal()
-    with metrics.progress(5, "sft", file=out) as bar:
+    with metrics.Progress(5, "sft", file=out) as bar:
       bar.update(5, loss=0.125)
     self.assertIn("5/5", out.getvalue())
     self.assertIn("loss 0.125", out.getvalue())
