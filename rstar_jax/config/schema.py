@@ -193,8 +193,8 @@ class ServersConfig(ClientConfig):
   # with: `load` does not apply.
   reward: str = field("", binds=bool)
   # Protocol: "openai" is /v1/completions and /pooling with token ids (vLLM,
-  # `rstar_jax.tools.serve`), "sglang" is /generate and /classify (SGLang);
-  # "sglang_jax" is the same without seeds, which SGLang-JAX lacks.
+  # `rstar_jax.tools.serve_engine`), "sglang" is /generate and /classify
+  # (SGLang); "sglang_jax" is the same without seeds, which SGLang-JAX lacks.
   protocol: Literal["openai", "sglang", "sglang_jax"] = field(
     "openai", binds=False
   )

@@ -33,7 +33,7 @@ def vllm(config: Config, role: str, folder: str, urls: Sequence[str]) -> None:
 
 
 def sglang(config: Config, role: str, folder: str, urls: Sequence[str]) -> None:
-  """Has SGLang, or `rstar_jax.tools.serve`, read new weights."""
+  """Has SGLang, or `rstar_jax.tools.serve_engine`, read new weights."""
   del role
   posts = (("/update_weights_from_disk", {"model_path": folder}),)
   _post_all(config, urls, posts)

@@ -119,7 +119,7 @@ def protocol_of(config: ServersConfig) -> ServerProtocol:
 
 @dataclasses.dataclass(frozen=True)
 class OpenAi:
-  """`/v1/completions` and `/pooling`: vLLM, and `rstar_jax.tools.serve`.
+  """`/v1/completions` and `/pooling`: vLLM, and `rstar_jax.tools.serve_engine`.
 
   Attributes:
     model: the model's name on the server; "" for the only one.

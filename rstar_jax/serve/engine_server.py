@@ -3,7 +3,7 @@
 It answers the requests of `inference/protocols.py` as an OpenAI-compatible
 server does: samples as token ids at /v1/completions, raw values at /pooling;
 and it loads other models at /update_weights_from_disk, as SGLang does.
-`inference/engine_client.py` is its client, `tools/serve.py` its command.
+`inference/engine_client.py` is its client, `tools/serve_engine.py` its command.
 """
 
 import http.server
@@ -28,6 +28,7 @@ from rstar_jax.inference.reward import Published
 from rstar_jax.inference.scoring import ScoringEngine
 from rstar_jax.models.transformer import SCALES
 from rstar_jax.pipeline import models
+from rstar_jax.serve.wire import Refused
 from rstar_jax.steps.tokenizer import HfTokenizer
 
 _SEED = 2**32
@@ -36,20 +37,8 @@ _MOST_RAW = 10.0
 _WARMEST = 1e6
 
 
-class Refused(ValueError):
-  """A request is refused.
-
-  Attributes:
-    status: the HTTP status.
-  """
-
-  def __init__(self, message: str, status: int = 400):
-    super().__init__(message)
-    self.status = status
-
-
-class Served:
-  """The models of a server; thread-safe."""
+class EngineService:
+  """Answers requests with engines; thread-safe."""
 
   def __init__(self, config: Config, *, policy: str = "", ppm: str = ""):
     """Loads the models.
@@ -151,7 +140,7 @@ class Served:
       if len(stop) != 1:
         raise Refused(f"stop={text!r} is not one token here")
       stops.add(stop[0])
-    futures = engine.submit(
+    steps = engine.submit(
       ids,
       [(seed + number) % _SEED for number in range(count)],
       Stop(limit, frozenset(stops)),
@@ -161,11 +150,11 @@ class Served:
       "object": "text_completion",
       "model": body.get("model", ""),
       "choices": [
-        self._choice(number, each, stops) for number, each in enumerate(futures)
+        self._choice(number, each, stops) for number, each in enumerate(steps)
       ],
       "usage": {
         "prompt_tokens": len(ids),
-        "completion_tokens": sum(len(each.token_ids) for each in futures),
+        "completion_tokens": sum(len(each.token_ids) for each in steps),
       },
     }
 
@@ -285,8 +274,6 @@ class Served:
       else:
         policy = folders.load_policy(folder, self._dtype, mesh=self._mesh)
         self._engine.load(policy)
-    except Refused:
-      raise
     except (OSError, ValueError) as error:
       raise Refused(f"model_path={folder}: {error}") from error
     return {"success": True, "message": "the weights are loaded"}
@@ -305,7 +292,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
   disable_nagle_algorithm = True
   # Seconds for a client to send a request.
   timeout = 60.0
-  served: Served
+  service: EngineService
   key: str
 
   def do_GET(self):
@@ -313,22 +300,22 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     if path == "/health":
       self._reply(200, {})
     elif path == "/v1/models":
-      names = [each for each in self.served.folders.values() if each]
+      names = [each for each in self.service.folders.values() if each]
       models = [{"id": each, "object": "model"} for each in names]
       self._reply(200, {"object": "list", "data": models})
     else:
-      self._refuse("Not Found", 404)
+      self._refuse(Refused("Not Found", 404))
 
   def do_POST(self):
     try:
-      answer = self.served.answer(self.path, self._body())
+      answer = self.service.answer(self.path, self._body())
     except Refused as error:
-      self._refuse(str(error), error.status)
+      self._refuse(error)
     except outside.Bad as error:
-      self._refuse(f"the request {error}", 400)
+      self._refuse(Refused(f"the request {error}"))
     except Exception as error:
       logging.exception("a request failed")
-      self._refuse(f"{type(error).__name__}: {error}", 500)
+      self._refuse(Refused(f"{type(error).__name__}: {error}", 500))
     else:
       self._reply(200, answer)
 
@@ -344,9 +331,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
       raise Refused("the request is no object")
     return body
 
-  def _refuse(self, message: str, status: int) -> None:
-    message = outside.line(message)
-    self._reply(status, {"error": {"message": message, "code": status}})
+  def _refuse(self, error: Refused) -> None:
+    self._reply(error.status, error.body)
 
   def _reply(self, status: int, answer: Any) -> None:
     text = json.dumps(answer).encode()
@@ -370,15 +356,15 @@ class _Server(http.server.ThreadingHTTPServer):
 
 
 def make(
-  served: Served, host: str = "127.0.0.1", port: int = 0, key: str = ""
+  service: EngineService, host: str = "127.0.0.1", port: int = 0, key: str = ""
 ) -> http.server.HTTPServer:
   """Returns a server; `serve_forever` runs it.
 
   Args:
-    served: the models.
+    service: answers the requests.
     host: address to listen on.
     port: 0 is any free port.
     key: bearer token that clients must send; "" admits all.
   """
-  handler = type("Handler", (_Handler,), {"served": served, "key": key})
+  handler = type("Handler", (_Handler,), {"service": service, "key": key})
   return _Server((host, port), handler)

@@ -79,7 +79,7 @@ NOT_RUN = (
   ),
   (r"remote\.url=", "needs a server with a large model"),
   (
-    r"-m rstar_jax\.tools\.serve |servers\.policy=",
+    r"-m rstar_jax\.tools\.serve_engine |servers\.policy=",
     "serves until it is stopped; tests/pipeline/deploy_test.py",
   ),
   (r"rstar_jax serve |^curl ", "serves until it is stopped; tests/serve"),

@@ -50,7 +50,7 @@ class TwoCase(parameterized.TestCase):
     super().setUpClass()
     policy, (ppm, _) = engine_server_test.models()
     cls.ppm = ppm
-    cls.served = engine_server.Served(
+    cls.served = engine_server.EngineService(
       engine_server_test.config_of(), policy=str(policy), ppm=str(ppm)
     )
     cls.scores = ScoringEngine(
@@ -357,7 +357,7 @@ class OtherModelTest(TwoCase):
     other = engine_server_test.other_policy()
     tokenizer = HfTokenizer(engine_server_test.models()[0])
     saving.save_policy(other, folder, tokenizer=tokenizer)
-    self.both[1].served = engine_server.Served(
+    self.both[1].served = engine_server.EngineService(
       engine_server_test.config_of(), policy=folder
     )
     with self.assertRaisesRegex(
@@ -373,7 +373,7 @@ class OtherModelTest(TwoCase):
     self.both[1].answers_left = 5
     self.assertEqual(self.ask(engine), self.expected())
     self.both[1].answers_left = None
-    self.both[1].served = engine_server.Served(
+    self.both[1].served = engine_server.EngineService(
       engine_server_test.config_of(), policy=folder
     )
     self.both[1].start()

@@ -1,7 +1,7 @@
 """Servers with models over real sockets, that fail on demand.
 
-What answers is `rstar_jax.tools.serve`, whose samples are our engine's to the
-bit; as SGLang it is translated from the form that SGLang documents.
+What answers is `rstar_jax.tools.serve_engine`, whose samples are our engine's
+to the bit; as SGLang it is translated from the form that SGLang documents.
 """
 
 import json
@@ -10,7 +10,7 @@ import threading
 import time
 from typing import Any
 
-from rstar_jax.serve import engine_server
+from rstar_jax.serve import engine_server, wire
 
 
 class StandIn:
@@ -26,7 +26,9 @@ class StandIn:
       all is greedy, as SGLang has it.
   """
 
-  def __init__(self, served: engine_server.Served, protocol: str = "openai"):
+  def __init__(
+    self, served: engine_server.EngineService, protocol: str = "openai"
+  ):
     self.served = served
     self.asked: list[tuple[str, dict]] = []
     self.faults: list[dict[str, Any]] = []
@@ -74,7 +76,7 @@ class StandIn:
       except OSError:
         pass
 
-  # What the handler asks of `engine_server.Served`.
+  # What the handler asks of `engine_server.EngineService`.
 
   @property
   def folders(self):
@@ -92,7 +94,7 @@ class StandIn:
       time.sleep(60)
     time.sleep(fault.get("late", 0))
     if "status" in fault:
-      raise engine_server.Refused(fault.get("said", "a fault"), fault["status"])
+      raise wire.Refused(fault.get("said", "a fault"), fault["status"])
     if "raw" in fault:
       return {"raw": fault["raw"]}
     if self._protocol == "openai":

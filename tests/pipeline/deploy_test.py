@@ -97,7 +97,7 @@ class ServedCase(ContextCase):
     path = self.config.policy.path
     SERVERS[:] = [
       stand_in.StandIn(
-        engine_server.Served(self.config, policy=path, ppm=str(ppm))
+        engine_server.EngineService(self.config, policy=path, ppm=str(ppm))
       )
       for _ in range(2)
     ]

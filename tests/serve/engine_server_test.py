@@ -66,7 +66,7 @@ class ServeCase(parameterized.TestCase):
   def setUpClass(cls):
     super().setUpClass()
     policy, (ppm, _) = models()
-    cls.served = engine_server.Served(
+    cls.served = engine_server.EngineService(
       config_of(), policy=str(policy), ppm=str(ppm)
     )
     cls.url = cls.listen()
@@ -126,7 +126,9 @@ class AnswersTest(ServeCase):
   def test_the_same_values_as_without_it(self, head):
     _, ppms = models()
     ppm = next(each for each in ppms if each.name == head)
-    server = engine_server.make(engine_server.Served(config_of(), ppm=str(ppm)))
+    server = engine_server.make(
+      engine_server.EngineService(config_of(), ppm=str(ppm))
+    )
     threading.Thread(target=server.serve_forever, daemon=True).start()
     self.addCleanup(server.server_close)
     self.addCleanup(server.shutdown)
@@ -146,7 +148,7 @@ class AnswersTest(ServeCase):
     config = config_of()
     config.engine.max_prefix_tokens = 512
     here = reward.load_reward(name, config.engine)
-    server = engine_server.make(engine_server.Served(config, ppm=name))
+    server = engine_server.make(engine_server.EngineService(config, ppm=name))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     self.addCleanup(server.server_close)
     self.addCleanup(server.shutdown)

@@ -7,7 +7,7 @@ from unittest import mock
 
 from absl.testing import absltest, parameterized
 
-from rstar_jax.tools import serve
+from rstar_jax.tools import serve_engine
 
 
 def given(**values) -> dict:
@@ -34,33 +34,33 @@ class ServeTest(parameterized.TestCase):
   )
   def test_refuses(self, values, message):
     with self.assertRaisesRegex(ValueError, message):
-      serve.main([""], given(**values))
+      serve_engine.main([""], given(**values))
 
   def test_an_argument_that_is_no_flag(self):
     with self.assertRaisesRegex(ValueError, "'runs' is no flag"):
-      serve.main(["", "runs"], given(ppm="a"))
+      serve_engine.main(["", "runs"], given(ppm="a"))
 
   def test_a_port_that_is_taken_is_said_before_models_are_loaded(self):
     with (
       socket.create_server(("127.0.0.1", 0)) as other,
-      mock.patch.object(serve.engine_server, "Served") as served,
+      mock.patch.object(serve_engine.engine_server, "EngineService") as served,
     ):
       port = other.getsockname()[1]
       with self.assertRaisesRegex(OSError, f"port {port}: .*another --port"):
-        serve.main([""], given(policy="p", port=port))
+        serve_engine.main([""], given(policy="p", port=port))
     served.assert_not_called()
 
   def test_starts_a_server_of_the_models_with_the_key(self):
     # A server that answers is in serve/engine_server_test.
     with (
-      mock.patch.object(serve.engine_server, "Served") as served,
-      mock.patch.object(serve.engine_server, "make") as make,
+      mock.patch.object(serve_engine.engine_server, "EngineService") as served,
+      mock.patch.object(serve_engine.engine_server, "make") as make,
       mock.patch.dict(os.environ, {"A_KEY": "s3cret"}),
     ):
       server = make.return_value.__enter__.return_value
       server.server_port = 1234
       server.serve_forever.side_effect = KeyboardInterrupt
-      serve.main([""], given(policy="p", ppm="v", api_key_env="A_KEY"))
+      serve_engine.main([""], given(policy="p", ppm="v", api_key_env="A_KEY"))
     served.assert_called_once_with("a config", policy="p", ppm="v")
     make.assert_called_once_with(served(), "127.0.0.1", 0, "s3cret")
     server.serve_forever.assert_called_once_with()

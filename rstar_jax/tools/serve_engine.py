@@ -1,6 +1,6 @@
 r"""Serves this package's engine, for searches that run elsewhere.
 
-  python -m rstar_jax.tools.serve --config=configs/tiny.py \
+  python -m rstar_jax.tools.serve_engine --config=configs/tiny.py \
     --policy=runs/tiny/round_2/policy --ppm=runs/tiny/round_2/ppm --port=8000
 
 and, wherever problems are searched,
@@ -62,11 +62,11 @@ def main(argv: Sequence[str], given: dict[str, flags.FlagHolder]) -> None:
   # The port is taken before models are loaded, which takes minutes.
   with command.listening(values["host"], values["port"]):
     pass
-  served = engine_server.Served(
+  service = engine_server.EngineService(
     values["config"], policy=values["policy"], ppm=values["ppm"]
   )
   with engine_server.make(
-    served, values["host"], values["port"], key
+    service, values["host"], values["port"], key
   ) as server:
     outside.say(f"serving at http://{values['host']}:{server.server_port}/v1")
     try:
@@ -76,7 +76,7 @@ def main(argv: Sequence[str], given: dict[str, flags.FlagHolder]) -> None:
 
 
 if __name__ == "__main__":
-  with outside.program("rstar_jax.tools.serve"):
+  with outside.program("rstar_jax.tools.serve_engine"):
     app.run(
       functools.partial(main, given=_flags()), flags_parser=flag.parse_flags
     )
