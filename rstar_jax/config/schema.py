@@ -127,6 +127,11 @@ class EngineConfig(Closed):
   # instead of each at its first call.
   warm_up: bool = field(False, binds=False)
 
+  @property
+  def max_new_tokens(self) -> int:
+    """Returns the most tokens that a policy writes at once."""
+    return max(self.max_step_tokens, self.max_block_tokens)
+
 
 @dataclasses.dataclass(kw_only=True)
 class ClientConfig(Closed):

@@ -16,9 +16,9 @@ from rstar_jax.config.schema import EngineConfig
 from rstar_jax.inference import futures, programs, sampler
 from rstar_jax.inference.generated import BY_LENGTH, Generated, Stop
 from rstar_jax.inference.pace import Pace
-from rstar_jax.inference.paged_model import Call, PagedModel, Request
+from rstar_jax.inference.paged_model import Call, PagedModel
 from rstar_jax.inference.prefix_cache import Page
-from rstar_jax.inference.runs import Run, Shard
+from rstar_jax.inference.runs import Request, Run, Shard
 from rstar_jax.models.transformer import Transformer
 
 
@@ -34,7 +34,6 @@ class _Expansion(Request):
   """C candidates of one prefix.
 
   Attributes:
-    ids: the prefix.
     seeds: one for each candidate.
     stop: when a step ends.
     temperature: of all samples; 0 takes the likeliest tokens.
@@ -43,10 +42,10 @@ class _Expansion(Request):
   """
 
   def __init__(
-    self, ids: list[int], seeds: list[int], stop: Stop, temperature: float
+    self, prefix: list[int], seeds: list[int], stop: Stop, temperature: float
   ):
-    super().__init__(ids)
-    self.ids, self.seeds, self.stop = ids, seeds, stop
+    super().__init__(prefix)
+    self.seeds, self.stop = seeds, stop
     self.temperature = temperature
     self.steps: list[Generated | None] = [None] * len(seeds)
     self.page: Page | None = None
@@ -54,7 +53,7 @@ class _Expansion(Request):
   @property
   def span(self) -> int:
     """Returns the most tokens of a candidate's path."""
-    return len(self.ids) + self.stop.limit
+    return len(self.prefix) + self.stop.limit
 
 
 @dataclasses.dataclass(eq=False)
@@ -66,38 +65,53 @@ class _Candidate:
   logprobs: list[float] = dataclasses.field(default_factory=list)
 
 
+class _SamplingShard(Shard):
+  """A data shard, and the candidates that are sampled there.
+
+  Attributes:
+    ready: expansion and column of candidates whose prefix is in pages.
+    active: candidates that have slots.
+  """
+
+  def __init__(self, count: int, kind_of: Callable[[int], int]):
+    super().__init__(count, kind_of)
+    self.ready: collections.deque[tuple[_Expansion, int]] = collections.deque()
+    self.active: list[_Candidate] = []
+
+  def forget(self, request: _Expansion) -> None:
+    super().forget(request)
+    if request.page is not None:
+      self.cache.unpin(request.page)
+    self.ready = collections.deque(
+      each for each in self.ready if each[0] is not request
+    )
+    self.active = [
+      each for each in self.active if each.run.request is not request
+    ]
+
+
 class Engine(PagedModel):
   """Samples next steps; any thread may ask.
 
   Attributes:
+    max_new_tokens: longest step.
     generated_tokens: tokens sampled so far.
     too_long: prefixes so far that were too long to be expanded.
   """
 
-  def __init__(
-    self,
-    model: Transformer,
-    config: EngineConfig,
-    *,
-    max_new_tokens: int | None = None,
-    **options: Any,
-  ):
+  _shard = _SamplingShard
+
+  def __init__(self, model: Transformer, config: EngineConfig, **options: Any):
     """Makes an engine; nothing is compiled before the first call.
 
     Args:
       model: with an LM head.
       config: sizes and sampling.
-      max_new_tokens: longest step; None is the longest of the config.
       **options: mesh, busy, lock; see `PagedModel`.
     """
-    self.max_new_tokens = max_new_tokens or max(
-      config.max_step_tokens, config.max_block_tokens
-    )
-    longest = config.max_prefix_tokens + self.max_new_tokens
-    super().__init__(
-      model, config, longest=longest, margin=self.max_new_tokens, **options
-    )
-    if longest > model.config.max_length:
+    self.max_new_tokens = config.max_new_tokens
+    super().__init__(model, config, step=self.max_new_tokens, **options)
+    if self.sizes.longest > model.config.max_length:
       logging.warning(
         "prefixes of up to %d tokens and steps of up to %d exceed the model's "
         "max_length=%d",
@@ -108,8 +122,6 @@ class Engine(PagedModel):
     self._options = dataclasses.replace(
       self._options, method=sampler.method_of(config), steps=config.inner_steps
     )
-    self._ready: dict[Shard, collections.deque[tuple[_Expansion, int]]] = {}
-    self._active: dict[Shard, list[_Candidate]] = {}
     self.generated_tokens = self.too_long = 0
     self._pace = Pace(config.inner_steps)
     self._ended = 0
@@ -151,16 +163,17 @@ class Engine(PagedModel):
       temperature = self.config.temperature
     if not 0 <= temperature < np.inf:
       raise ValueError(f"temperature={temperature} is not 0 or above")
-    ids = np.asarray(prefix).tolist()
+    prefix = np.asarray(prefix).tolist()
     seeds = np.asarray(seeds, np.uint32).tolist()
-    request = _Expansion(ids, seeds, stop, temperature)
+    request = _Expansion(prefix, seeds, stop, temperature)
+    too_long = len(prefix) > self.config.max_prefix_tokens
     with self._guard:
-      self.prefix_tokens += len(ids)
-      self.too_long += len(ids) > self.config.max_prefix_tokens
-    if len(ids) > self.config.max_prefix_tokens or not seeds:
+      self.prefix_tokens += len(prefix)
+      self.too_long += too_long
+    if too_long or not seeds:
       request.future.set_result([Generated((), (), BY_LENGTH)] * len(seeds))
     else:
-      self._add([request])
+      self._add(request)
     return request.future
 
   def expand(
@@ -185,101 +198,82 @@ class Engine(PagedModel):
     """Returns calls that each compile a program, on empty slots."""
 
     def decode(rows):
-      self._allocate()
+      self.memory.allocate()
       with self.lock:
         self._call_decode(self._decode_plan(rows))
 
     return super().warm_up_calls() + [
-      functools.partial(decode, rows) for rows in self.sizes
+      functools.partial(decode, rows)
+      for rows in sorted({self.sizes.few, self.sizes.rows})
     ]
 
   @property
   def rows_used(self) -> int:
     """Returns the number of candidates that are being sampled now."""
-    return sum(map(len, list(self._active.values())))
+    return sum(len(each.active) for each in self.memory.shards)
 
   @property
-  def sizes(self) -> list[int]:
-    """Returns the token slots of a step: a quarter of the rows, and all."""
-    return sorted({self._rounded(self.rows // 4), self.rows})
-
-  def _allocate(self) -> None:
-    super()._allocate()
-    if set(self._active) != set(self._shards):
-      self._ready = {each: collections.deque() for each in self._shards}
-      self._active = {each: [] for each in self._shards}
-
-  def _cancel(self, request: _Expansion) -> None:
-    super()._cancel(request)
-    shard = request.shard
-    if request.page is not None:
-      shard.cache.unpin(request.page)
-    self._ready[shard] = collections.deque(
-      each for each in self._ready[shard] if each[0] is not request
-    )
-    self._active[shard] = [
-      each for each in self._active[shard] if each.run.request is not request
-    ]
+  def _slots(self) -> int:
+    """Returns the token slots of a step in each data shard."""
+    return self.sizes.rows // self.sizes.shards
 
   def _start(self, request: _Expansion) -> bool:
     """Gets a prefix into pages, without its last token.
 
     Each candidate computes that token itself, and so has its logits.
     """
-    shard, before = request.shard, len(request.ids) - 1
-    rows, active = self.rows // self._num_shards, len(self._active[shard])
-    lined = len(self._ready[shard])
+    shard, before = request.shard, len(request.prefix) - 1
+    lined = len(shard.ready)
     lined += sum(len(run.request.seeds) for run in shard.prefills)
     # Enough candidates have their prefixes, or will, to fill all slots.
-    if lined > rows:
+    if lined > self._slots:
       return False
     # Prefixes must not take the pages that earlier candidates wait for.
     steps = 1
-    if lined or active:
-      steps = max(1, min(lined + len(request.seeds), rows - active))
+    if lined or shard.active:
+      free = self._slots - len(shard.active)
+      steps = max(1, min(lined + len(request.seeds), free))
     run = shard.start(
       request,
-      request.ids[:before],
+      request.prefix[:before],
       reuse=before,
       pages=before,
       span=request.span,
-      margin=steps * self._margin_pages,
+      margin=steps * self.sizes.step_pages,
       done=self._prefilled,
     )
     if run is None:
       return False
-    self.prefilled_tokens += run.left
-    if run.left:
-      shard.prefills.append(run)
-    else:
-      self._prefilled(run)
+    self._queue(run)
     return True
 
-  def _prefilled(self, run: Run, value: float = 0.0) -> None:
+  def _prefilled(self, run: Run) -> None:
     """Queues the candidates of a prefix that is in pages."""
-    del value
-    request = run.request
-    request.page = request.shard.end(run)
+    request, shard = run.request, run.request.shard
+    request.page = shard.end(run)
     # Keeps the prefix until its last candidate has ended.
-    request.shard.cache.pin(request.page)
-    self._ready[request.shard] += [
-      (request, column) for column in range(len(request.seeds))
-    ]
+    shard.cache.pin(request.page)
+    shard.ready += [(request, column) for column in range(len(request.seeds))]
 
   def _fills_call(self) -> bool:
-    rows = self.rows // self._num_shards
-    return all(self._slots_wanted(shard) >= rows for shard in self._shards)
+    return all(
+      self._slots_wanted(shard) >= self._slots for shard in self.memory.shards
+    )
 
   def _plan_call(self) -> Call | None:
-    pending = sum(run.left for each in self._shards for run in each.prefills)
-    sampling = any(self._ready.values()) or any(self._active.values())
-    if pending and (not sampling or pending >= self.prefill_tokens // 2):
+    shards = self.memory.shards
+    pending = sum(run.left for shard in shards for run in shard.prefills)
+    sampling = any(shard.ready or shard.active for shard in shards)
+    if pending and (not sampling or pending >= self.sizes.prefill_tokens // 2):
       return self._prefill()
     return self._decode() if sampling else None
 
   def _decode_plan(self, rows: int) -> programs.DecodePlan:
     return programs.DecodePlan(
-      *(rows, self.config.inner_steps, self.path_pages, self.shard_pages),
+      rows,
+      self.config.inner_steps,
+      self.sizes.path_pages,
+      self.sizes.shard_pages,
       self._inner_steps(),
     )
 
@@ -287,28 +281,28 @@ class Engine(PagedModel):
     """Returns the inner steps of the next call."""
     return self._pace.steps(self.generated_tokens / max(self._ended, 1))
 
-  def _slots_wanted(self, shard: Shard) -> int:
+  def _slots_wanted(self, shard: _SamplingShard) -> int:
     """Returns the slots that a shard's work could fill."""
     tokens = sum(run.left for run in shard.prefills)
     prefills = -(-tokens // self._inner_steps())
-    return prefills + len(self._active[shard]) + len(self._ready[shard])
+    return prefills + len(shard.active) + len(shard.ready)
 
   def _decode(self) -> Call:
     """Plans a call that continues candidates, begins others and prefills."""
-    wanted = max(map(self._slots_wanted, self._shards)) * self._num_shards
-    rows = next((size for size in self.sizes if size >= wanted), self.rows)
+    shards = self.memory.shards
+    wanted = max(map(self._slots_wanted, shards)) * len(shards)
+    rows = self.sizes.few if wanted <= self.sizes.few else self.sizes.rows
     plan = self._decode_plan(rows)
-    slots = rows // self._num_shards
+    slots = rows // len(shards)
     places = []
     prefilled: list[Run] = []
-    for number, shard in enumerate(self._shards):
+    for number, shard in enumerate(shards):
       first = number * slots
-      free = slots - len(self._active[shard])
+      free = slots - len(shard.active)
       # Prefixes must not wait until all candidates have ended.
-      most = free // 2 if self._ready[shard] else free
+      most = free // 2 if shard.ready else free
       taken = self._put_prefixes(plan, shard, first, most)
-      prefilled += [run for run in shard.prefills if not run.left]
-      shard.prefills = [run for run in shard.prefills if run.left]
+      prefilled += shard.take_prefilled()
       self._begin_candidates(shard, free - taken)
       self._put_candidates(plan, shard, first + taken)
       places.append((shard, first + taken))
@@ -322,7 +316,11 @@ class Engine(PagedModel):
     return Call(functools.partial(self._call_decode, plan), then)
 
   def _add_samples(
-    self, shard: Shard, first: int, tokens: np.ndarray, logprobs: np.ndarray
+    self,
+    shard: _SamplingShard,
+    first: int,
+    tokens: np.ndarray,
+    logprobs: np.ndarray,
   ) -> None:
     """Adds the samples of a call to a shard's candidates; some end with them.
 
@@ -332,15 +330,14 @@ class Engine(PagedModel):
       tokens: int32 [k, T], of k inner steps.
       logprobs: float32 [k, T].
     """
-    active = self._active[shard]
-    slots = slice(first, first + len(active))
+    slots = slice(first, first + len(shard.active))
     sampled = zip(
-      active,
+      shard.active,
       tokens[:, slots].T.tolist(),
       logprobs[:, slots].T.tolist(),
       strict=True,
     )
-    self._active[shard] = [
+    shard.active = [
       each for each, *samples in sampled if not self._add_tokens(each, *samples)
     ]
 
@@ -370,29 +367,28 @@ class Engine(PagedModel):
       self.useful += count
     return taken
 
-  def _begin_candidates(self, shard: Shard, most: int) -> None:
+  def _begin_candidates(self, shard: _SamplingShard, most: int) -> None:
     """Begins as many candidates as there are slots and pages."""
-    ready = self._ready[shard]
-    while ready and most > 0:
-      request, column = ready[0]
+    while shard.ready and most > 0:
+      request, column = shard.ready[0]
       run = shard.start(
         request,
-        request.ids,
-        reuse=len(request.ids) - 1,
+        request.prefix,
+        reuse=len(request.prefix) - 1,
         pages=request.span,
         span=request.span,
       )
       if run is None:
         return
-      ready.popleft()
-      self._active[shard].append(_Candidate(run, column))
+      shard.ready.popleft()
+      shard.active.append(_Candidate(run, column))
       most -= 1
 
   def _put_candidates(
-    self, plan: programs.DecodePlan, shard: Shard, first: int
+    self, plan: programs.DecodePlan, shard: _SamplingShard, first: int
   ) -> None:
     """Gives slots from `first` on to the candidates of a shard."""
-    active = self._active[shard]
+    active = shard.active
     if not active:
       return
     steps = len(plan.tokens)
@@ -404,7 +400,7 @@ class Engine(PagedModel):
     there = slice(first, first + len(active))
     at = np.arange(steps)[:, None]
     position = np.array([run.next for run in runs])
-    before = np.array([len(run.request.ids) for run in runs])
+    before = np.array([len(run.request.prefix) for run in runs])
     span = np.array([run.span for run in runs])
     plan.tokens[0, there] = [run.ids[-1] for run in runs]
     plan.tokens[1:, there] = -1
@@ -422,7 +418,7 @@ class Engine(PagedModel):
   ) -> bool:
     """Adds sampled tokens to a candidate; returns whether it has ended."""
     run, request = each.run, each.run.request
-    start, stop = len(request.ids), request.stop
+    start, stop = len(request.prefix), request.stop
     for token, logprob in zip(tokens, logprobs, strict=True):
       run.ids.append(token)
       run.next += 1
@@ -451,9 +447,9 @@ class Engine(PagedModel):
     self.slots += steps * plan.tokens.shape[1]
     began = time.perf_counter()
     with self.busy:
-      self._pages, *out = _decode(
+      self.memory.arrays, *out = _decode(
         self.params,
-        self._pages,
+        self.memory.arrays,
         self._to_devices(plan.array, 1),
         structure=self.structure,
         options=self._options,

@@ -123,7 +123,7 @@ class ServedEngine(_Served):
       ValueError: the environment lacks the API key.
     """
     self._engine = engine
-    self.max_new_tokens = max(engine.max_step_tokens, engine.max_block_tokens)
+    self.max_new_tokens = engine.max_new_tokens
     self.generated_tokens = self.too_long = 0
     protocol = protocols.protocol_of(config)
     urls = [protocol.sampling_url(base) for base in urls_of(config.policy)]

@@ -10,7 +10,9 @@ the cache changes no result.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
+from rstar_jax.inference.sizes import pages_for
 from rstar_jax.models.config import PAGE
 
 # Pages that are dropped at once, as a share of all: to find them takes a look
@@ -47,6 +49,21 @@ class Page:
     return found[::-1]
 
 
+class Match(NamedTuple):
+  """A cached prefix of a path.
+
+  Attributes:
+    page: its last whole page, or a root.
+    partial: a page after it that begins with the next tokens; None if there is
+      none.
+    length: number of its tokens.
+  """
+
+  page: Page
+  partial: Page | None
+  length: int
+
+
 class PrefixCache:
   """Pages of one data shard; not thread-safe.
 
@@ -74,18 +91,12 @@ class PrefixCache:
     """Returns the number of pages with tokens."""
     return self.count - len(self._free)
 
-  def match(
-    self, ids: Sequence[int], kind: int = 0
-  ) -> tuple[Page, Page | None, int]:
+  def match(self, ids: Sequence[int], kind: int = 0) -> Match:
     """Finds the longest cached prefix.
 
     Args:
       ids: tokens of a path.
       kind: the kind of positions; paths of different kinds share no pages.
-
-    Returns:
-      The last whole page of the prefix (or a root); a page after it that begins
-      with the next tokens, None if there is none; and the prefix's length.
     """
     self._clock += 1
     page = self._roots.setdefault(kind, Page(-1))
@@ -104,7 +115,7 @@ class PrefixCache:
         best, most = other, same
     if best is not None:
       best.used = self._clock
-    return page, best, length + most
+    return Match(page, best, length + most)
 
   def pin(self, page: Page) -> None:
     """Keeps a page and all before it until `unpin`."""
@@ -150,7 +161,7 @@ class PrefixCache:
       The page of the last token, `page` if there is none.
     """
     self._clock += 1
-    pages = -(-len(tokens) // PAGE)
+    pages = pages_for(len(tokens))
     self.give(indices[pages:])
     for number in range(pages):
       part = tuple(tokens[number * PAGE : (number + 1) * PAGE])

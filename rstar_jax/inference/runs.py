@@ -1,17 +1,31 @@
 """Paths that are being computed, and the pages of a data shard for them."""
 
 import collections
+import concurrent.futures
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from rstar_jax.inference.prefix_cache import Page, PrefixCache
+from rstar_jax.inference.sizes import pages_for
 from rstar_jax.models.config import PAGE
 
 
-def pages_for(tokens: int) -> int:
-  """Returns the number of pages that a number of tokens needs."""
-  return -(-tokens // PAGE)
+class Request:
+  """A request to a model.
+
+  Attributes:
+    prefix: ids of its path, or of one of its paths.
+    future: gets the result.
+    shard: the data shard that has its paths; None before the thread takes it.
+    runs: its runs that have begun and not ended.
+  """
+
+  def __init__(self, prefix: list[int]):
+    self.prefix = prefix
+    self.future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+    self.shard: Shard | None = None
+    self.runs: set[Run] = set()
 
 
 @dataclasses.dataclass(eq=False)
@@ -28,13 +42,13 @@ class Run:
     first: number of pages that it shares.
     table: indices of its pages.
     promised: pages that it may still take.
-    done: called with the run and the value at its last token, once all of `ids`
-      are computed.
+    done: called with the run, once all of `ids` are computed.
+    value: that of its last token then, of a model with a scalar head.
     copy: a page, and the run's own page that becomes its copy before anything
       is computed; None if there is none, or it has been planned.
   """
 
-  request: Any
+  request: Request
   ids: list[int]
   next: int
   span: int
@@ -43,7 +57,8 @@ class Run:
   first: int
   table: list[int]
   promised: int
-  done: Callable[["Run", float], None] | None = None
+  done: Callable[["Run"], None] | None = None
+  value: float = 0.0
   copy: tuple[int, int] | None = None
 
   @property
@@ -69,20 +84,20 @@ class Shard:
     self.cache = PrefixCache(count)
     self.kind_of = kind_of
     self.requests = 0
-    self.waiting: collections.deque[Any] = collections.deque()
+    self.waiting: collections.deque[Request] = collections.deque()
     self.prefills: list[Run] = []
     self.reserved = 0
 
   def start(
     self,
-    request: Any,
+    request: Request,
     ids: Sequence[int],
     *,
     reuse: int,
     pages: int,
     span: int,
     margin: int = 0,
-    done: Callable[[Run, float], None] | None = None,
+    done: Callable[[Run], None] | None = None,
   ) -> Run | None:
     """Begins a run after its longest cached prefix.
 
@@ -159,7 +174,13 @@ class Shard:
     run.request.runs.discard(run)
     return page
 
-  def forget(self, request: Any) -> None:
+  def take_prefilled(self) -> list[Run]:
+    """Takes the runs out of `prefills` whose tokens have all been planned."""
+    taken = [run for run in self.prefills if not run.left]
+    self.prefills = [run for run in self.prefills if run.left]
+    return taken
+
+  def forget(self, request: Request) -> None:
     """Ends a request and its runs; nothing goes into the cache."""
     if request in self.waiting:
       self.waiting.remove(request)

@@ -1,6 +1,7 @@
 """Values of paths by a model with a scalar head; ids only."""
 
 import concurrent.futures
+import dataclasses
 import functools
 import os.path
 from collections.abc import Sequence
@@ -10,9 +11,9 @@ import numpy as np
 from absl import logging
 
 from rstar_jax.config.schema import EngineConfig
-from rstar_jax.inference.paged_model import Call, PagedModel, Request
-from rstar_jax.inference.prefix_cache import PrefixCache
-from rstar_jax.inference.runs import Run, Shard, pages_for
+from rstar_jax.inference.paged_model import Call, PagedModel
+from rstar_jax.inference.runs import Request, Run
+from rstar_jax.inference.sizes import pages_for
 from rstar_jax.models.config import PAGE
 from rstar_jax.models.transformer import Transformer
 
@@ -52,13 +53,7 @@ class ScoringEngine(PagedModel):
       config: sizes of the program.
       **options: mesh, busy, lock; see `PagedModel`.
     """
-    super().__init__(
-      model,
-      config,
-      longest=config.max_prefix_tokens + config.max_step_tokens,
-      margin=config.max_step_tokens,
-      **options,
-    )
+    super().__init__(model, config, step=config.max_step_tokens, **options)
     self.scored = 0
 
   def submit(
@@ -86,7 +81,7 @@ class ScoringEngine(PagedModel):
     with self._guard:
       self.prefix_tokens += sum(map(len, paths))
     if paths:
-      self._add([request])
+      self._add(request)
     else:
       request.future.set_result(request.values)
     return request.future
@@ -95,7 +90,7 @@ class ScoringEngine(PagedModel):
     """Starts with the prefix that all paths share."""
     shard, paths = request.shard, request.paths
     longest = max(map(len, paths))
-    if len({self._kind_of(len(path)) for path in paths}) == 1:
+    if len({shard.kind_of(len(path)) for path in paths}) == 1:
       # The last token of a path is computed even if all paths share it.
       shared = len(os.path.commonprefix(paths))
       request.common = min(shared, min(map(len, paths)) - 1)
@@ -104,9 +99,8 @@ class ScoringEngine(PagedModel):
     ]
     promised = sum(request.promised)
     needed = pages_for(request.common) + promised
-    if (
-      longest > self._longest or needed > self.shard_pages
-    ) and not self._grow(longest, needed):
+    fits = longest <= self.sizes.longest and needed <= self.sizes.shard_pages
+    if not fits and not self._grow(longest, needed):
       return False
     run = shard.start(
       request,
@@ -121,12 +115,11 @@ class ScoringEngine(PagedModel):
       return False
     # Pages are promised to all paths at once, so that none waits for another.
     shard.reserved += promised
-    self._queue(shard, run)
+    self._queue(run)
     return True
 
-  def _branch(self, run: Run, value: float = 0.0) -> None:
+  def _branch(self, run: Run) -> None:
     """Starts each path, once the common prefix is in pages."""
-    del value
     request, shard = run.request, run.request.shard
     shard.end(run)
     for index, path in enumerate(request.paths):
@@ -139,23 +132,16 @@ class ScoringEngine(PagedModel):
         span=len(path),
         done=functools.partial(self._set_value, index),
       )
-      self._queue(shard, run)
+      self._queue(run)
 
-  def _set_value(self, index: int, run: Run, value: float) -> None:
+  def _set_value(self, index: int, run: Run) -> None:
     request = run.request
     request.shard.end(run)
-    request.values[index] = value
+    request.values[index] = run.value
     request.left -= 1
     self.scored += 1
     if not request.left:
       self._finish(request, request.values)
-
-  def _queue(self, shard: Shard, run: Run) -> None:
-    self.prefilled_tokens += run.left
-    if run.left:
-      shard.prefills.append(run)
-    else:
-      run.done(run, 0.0)
 
   def _cancel(self, request: _Valuation) -> None:
     shared = any(len(run.ids) == request.common for run in request.runs)
@@ -164,27 +150,27 @@ class ScoringEngine(PagedModel):
     super()._cancel(request)
 
   def _fills_call(self) -> bool:
-    slots = self.prefill_tokens // self._num_shards
+    slots = self.sizes.prefill_tokens // self.sizes.shards
     return all(
-      sum(run.left for run in shard.prefills) >= slots for shard in self._shards
+      sum(run.left for run in shard.prefills) >= slots
+      for shard in self.memory.shards
     )
 
   def _plan_call(self) -> Call | None:
-    some = any(shard.prefills for shard in self._shards)
+    some = any(shard.prefills for shard in self.memory.shards)
     return self._prefill() if some else None
 
   def _grow(self, longest: int, needed: int) -> bool:
     """Makes more pages for a longer path; returns False while some are used."""
-    if any(shard.prefills for shard in self._shards):
+    if any(shard.prefills for shard in self.memory.shards):
       return False
-    self._longest = max(self._longest, 2 * longest)
-    self._least_pages = max(self._least_pages, needed)
-    logging.info(
-      "%d pages for paths of up to %d tokens", self.shard_pages, self._longest
+    sizes = dataclasses.replace(
+      self.sizes,
+      longest=max(self.sizes.longest, 2 * longest),
+      least=max(self.sizes.least, needed),
     )
-    self._dropped = self.pages_dropped
-    for shard in self._shards:
-      shard.cache = PrefixCache(self.shard_pages)
-    self._pages = None
-    self._allocate()
+    logging.info(
+      "%d pages for paths of up to %d tokens", sizes.shard_pages, sizes.longest
+    )
+    self.memory.resize(sizes)
     return True

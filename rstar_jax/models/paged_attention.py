@@ -1,6 +1,8 @@
 """Attention over pages: the choice of an implementation, on all devices."""
 
 import dataclasses
+import functools
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -10,6 +12,7 @@ import jax.numpy as jnp
 from rstar_jax.models import pages as pages_lib
 from rstar_jax.models.config import ModelConfig
 from rstar_jax.models.kernels import (
+  build,
   cpu,
   ragged_pages,
   shared_pages,
@@ -22,6 +25,46 @@ Kind = Literal["xla", "cpp", "pallas", "ragged"]
 # Numbers of a register of a TPU. A head of keys or values is padded to a
 # multiple; else XLA would copy all pages to such a form for the kernels.
 LANES = 128
+
+
+def kind_for(
+  asked: str,
+  model: ModelConfig,
+  mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh | None,
+  backend: str,
+) -> Kind:
+  """Returns the implementation of attention and products for a model.
+
+  Args:
+    asked: `engine.kernels` of a config.
+    model: with the dtypes of the engine.
+    mesh: of the model's parameters; None is one device.
+    backend: kind of the devices, as `jax.default_backend` names it.
+
+  Raises:
+    ValueError: the one that is asked for cannot run there.
+  """
+  on_cpu = backend == "cpu" and mesh is None and cpu.supports(model)
+  match asked:
+    case "auto" if on_cpu and build.available():
+      return "cpp"
+    case "auto":
+      return "pallas" if backend == "tpu" else "xla"
+    case "cpp" if not on_cpu:
+      raise ValueError(
+        "engine.kernels='cpp' is for one CPU device and heads of a multiple of "
+        "32 in float32 or bfloat16, without softcap and sinks; here are "
+        f"{backend}, a mesh of {mesh.size if mesh else 1}, heads of "
+        f"{model.head_dim} in {model.dtype}, "
+        f"softcap={model.attention_softcap}, sinks={model.sinks}: set it to "
+        "'auto' in another --workdir"
+      )
+    case "ragged" if model.sinks:
+      raise ValueError(
+        "engine.kernels='ragged' has no sinks, which the model's attention "
+        "has: set it to 'auto' in another --workdir"
+      )
+  return asked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,22 +86,38 @@ class PagedAttention:
 
   def empty(self, config: ModelConfig, layers: int, count: int) -> jax.Array:
     """Returns pages of all layers, `count` of a layer in each data shard."""
-
-    def make():
-      if self.kind == "cpp":
-        return cpu.empty_pages(
-          layers * count, config.num_kv_heads, config.head_dim, config.dtype
-        )
-      lanes = LANES if self.kind in ("pallas", "ragged") else 1
-      total = layers * count * row_shards(self.mesh)
-      return pages_lib.empty(config, total, lanes)
-
     if self.mesh is None:
-      return make()
+      return self._zeros(config, layers, count)
+    place = self.abstract(config, layers, count).sharding
+    run = functools.partial(self._zeros, config, layers, count)
+    return jax.jit(run, out_shardings=place)()
+
+  def abstract(
+    self, config: ModelConfig, layers: int, count: int
+  ) -> jax.ShapeDtypeStruct:
+    """Returns what `empty` would: the shape, and the sharding on a mesh."""
+    of = jax.eval_shape(lambda: self._zeros(config, layers, count))
+    if self.mesh is None:
+      return of
     place = jax.sharding.NamedSharding(
       self.mesh, self._pages(config.num_kv_heads)
     )
-    return jax.jit(make, out_shardings=place)()
+    return jax.ShapeDtypeStruct(of.shape, of.dtype, sharding=place)
+
+  def page_bytes(self, config: ModelConfig, layers: int) -> int:
+    """Returns the bytes of a page in all layers, on one device."""
+    of = self.abstract(config, layers, 1)
+    shape = of.sharding.shard_shape(of.shape) if self.mesh else of.shape
+    return math.prod(shape) * of.dtype.itemsize
+
+  def _zeros(self, config: ModelConfig, layers: int, count: int) -> jax.Array:
+    total = layers * count * row_shards(self.mesh)
+    if self.kind == "cpp":
+      return cpu.empty_pages(
+        total, config.num_kv_heads, config.head_dim, config.dtype
+      )
+    lanes = LANES if self.kind in ("pallas", "ragged") else 1
+    return pages_lib.empty(config, total, lanes)
 
   def plan(self, pages: jax.Array, paths: Paths) -> Paths:
     """Plans `attend`, once for all layers with the window of the paths.
@@ -135,11 +194,6 @@ class PagedAttention:
 
     cut, by_row = self._pages(config.num_kv_heads), jax.P(RULES.batch)
     return self._cut(run, (cut, by_row, by_row), cut)(pages, sources, targets)
-
-  def cuts(self, config: ModelConfig) -> int:
-    """Returns the number of devices that share the heads of a page."""
-    heads = self._heads(config.num_kv_heads)
-    return 1 if heads is None else self.mesh.shape[heads]
 
   def _cut(self, run: Callable, ins: Any, outs: Any) -> Callable:
     """Returns a function that each device runs on its own part."""

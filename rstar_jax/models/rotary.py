@@ -65,6 +65,19 @@ def rotary(
   return cos, sin
 
 
+def position_kind(config: ModelConfig, span: int) -> int:
+  """Returns which frequencies a sequence has; those of other kinds differ.
+
+  Args:
+    config: of a model; its layers may scale differently.
+    span: length of the sequence; see `rotary`.
+  """
+  ropes = {each.rope for each in config.layers()}
+  return sum(
+    each.kind == "longrope" and span > each.original_length for each in ropes
+  )
+
+
 def of_layers(
   positions: jax.Array, config: ModelConfig, spans: jax.Array | None = None
 ) -> list[Angles]:

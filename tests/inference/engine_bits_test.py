@@ -32,11 +32,13 @@ STOPS = (
 
 def make(kernels, dtype, **sizes):
   config = EngineConfig(
-    kernels=kernels, max_prefix_tokens=120, max_step_tokens=17, **sizes
+    kernels=kernels,
+    max_prefix_tokens=120,
+    max_step_tokens=17,
+    max_block_tokens=17,
+    **sizes,
   )
-  return Engine(
-    small.model(dtype=dtype, max_length=256), config, max_new_tokens=17
-  )
+  return Engine(small.model(dtype=dtype, max_length=256), config)
 
 
 def requests():
@@ -132,7 +134,7 @@ def check(test, kind, sizes):
     for part in parts:
       for index, steps in part.result():
         test.assertEqual(steps, asked[index][1], asked[index][0])
-  test.assertEqual(engine.pages_dropped > 0, "pages" in SIZES[sizes])
+  test.assertEqual(engine.memory.dropped > 0, "pages" in SIZES[sizes])
   test.assertEmpty(small.leaks(engine))
 
 

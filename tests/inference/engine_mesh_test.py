@@ -75,29 +75,31 @@ class EngineMeshTest(parameterized.TestCase):
       ]
     self.assertEmpty(small.leaks(cut))
     # Each data shard has its own pages, and some requests.
-    self.assertLen(cut._shards, sizes[0] * sizes[1])
-    self.assertTrue(all(each.cache.used for each in cut._shards))
-    pages, heads = cut._pages, sizes[2] if sizes[2] == 2 else 1
+    self.assertLen(cut.memory.shards, sizes[0] * sizes[1])
+    self.assertTrue(all(each.cache.used for each in cut.memory.shards))
+    pages, heads = cut.memory.arrays, sizes[2] if sizes[2] == 2 else 1
     part = pages.sharding.shard_shape(pages.shape)
-    self.assertEqual(pages.shape[0], 2 * cut.shard_pages * len(cut._shards))
-    self.assertEqual(part, (2 * cut.shard_pages, 16, 4 // heads, 32))
+    self.assertEqual(
+      pages.shape[0], 2 * cut.sizes.shard_pages * len(cut.memory.shards)
+    )
+    self.assertEqual(part, (2 * cut.sizes.shard_pages, 16, 4 // heads, 32))
 
   @parameterized.parameters((8, 1, 1), (4, 1, 2))
   def test_keys_and_values_stay_where_they_are(self, *sizes):
     cut = engine(mesh_of(*sizes))
-    cut._allocate()
+    cut.memory.allocate()
     prefill = cut._prefill_plan()
     fixed = {"structure": cut.structure, "options": cut._options}
     for lowered in (
       engine_lib._decode.lower(
         cut.params,
-        cut._pages,
-        cut._to_devices(cut._decode_plan(cut.rows).array, 1),
+        cut.memory.arrays,
+        cut._to_devices(cut._decode_plan(cut.sizes.rows).array, 1),
         **fixed,
       ),
       paged_model._prefill.lower(
         cut.params,
-        cut._pages,
+        cut.memory.arrays,
         cut._to_devices(prefill.array, 1),
         cut._to_devices(prefill.both, 0),
         **fixed,

@@ -217,7 +217,7 @@ class EngineTest(parameterized.TestCase):
 
   def test_counts(self):
     engine = empty()
-    dropped = engine.pages_dropped
+    dropped = engine.memory.dropped
     prefixes = [small.prefix(length, length) for length in (1, 16, 40)]
     rows = engine.expand(prefixes, seeds(3, 5), STOP)
     generated = sum(len(step.token_ids) for row in rows for step in row)
@@ -235,7 +235,7 @@ class EngineTest(parameterized.TestCase):
     engine.expand([child], seeds(1, 1), STOP)
     # The last token of the parent, and two of the three after it.
     self.assertEqual(engine.prefilled_tokens, 54 + 3)
-    self.assertEqual(engine.pages_dropped, dropped)
+    self.assertEqual(engine.memory.dropped, dropped)
 
   def test_candidates_take_room_where_others_ended(self):
     """Steps of one token leave their slots to others at once."""
@@ -248,7 +248,7 @@ class EngineTest(parameterized.TestCase):
     """More of them than there are pages for leave no slot empty."""
     engine = empty()
     prefixes = [small.prefix(64, seed) for seed in range(60)]
-    self.assertGreater(60 * 4, engine.shard_pages)
+    self.assertGreater(60 * 4, engine.sizes.shard_pages)
     with engine.lock:
       # All are there when the thread begins.
       steps = [engine.submit(ids, range(5), FREE) for ids in prefixes]
@@ -408,7 +408,7 @@ class EngineTest(parameterized.TestCase):
       want = plain().expand([ids], [draws], Stop(limit))
       self.same([each.result(timeout=120)], want)
     concurrent.futures.wait([each for *_, each in waiting], timeout=120)
-    self.assertGreater(engine.pages_dropped, 0)
+    self.assertGreater(engine.memory.dropped, 0)
     self.assertEmpty(small.leaks(engine))
 
 

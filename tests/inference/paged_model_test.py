@@ -1,9 +1,8 @@
-"""Tests of sizes, of the choice of kernels, and of the thread of a model."""
+"""Tests of the thread of a model."""
 
 import threading
 from unittest import mock
 
-import jax
 from absl.testing import absltest, parameterized
 
 from rstar_jax.config.schema import EngineConfig
@@ -12,9 +11,7 @@ from rstar_jax.inference import paged_model
 from rstar_jax.inference.busy import Busy
 from rstar_jax.inference.engine import Engine
 from rstar_jax.inference.generated import Stop
-from rstar_jax.inference.paged_model import kernels_of
 from rstar_jax.inference.scoring import ScoringEngine
-from rstar_jax.models.kernels import build
 from tests.inference import small
 
 
@@ -31,40 +28,6 @@ def make(**config):
 
 
 class PagedModelTest(parameterized.TestCase):
-  def test_kernels_are_those_of_the_machine(self):
-    model, mesh = small.model().config, mock.Mock(size=2)
-    for backend, compiler, of, want in (
-      ("cpu", True, None, "cpp"),
-      ("cpu", False, None, "xla"),
-      ("cpu", True, mesh, "xla"),
-      ("tpu", True, None, "pallas"),
-      ("tpu", True, mesh, "pallas"),
-      ("gpu", True, None, "xla"),
-    ):
-      with (
-        mock.patch.object(jax, "default_backend", return_value=backend),
-        mock.patch.object(build, "available", return_value=compiler),
-      ):
-        for kernels, found in (("auto", want), ("xla", "xla")):
-          config = EngineConfig(kernels=kernels)
-          self.assertEqual(kernels_of(config, model, of), found)
-    config = EngineConfig(kernels="cpp")
-    with self.assertRaisesRegex(ValueError, "a mesh of 2, heads of 32"):
-      kernels_of(config, model, mesh)
-
-  @parameterized.parameters((1, 32), (32, 32), (33, 64), (100, 128))
-  def test_slots_are_whole_blocks(self, asked, slots):
-    engine = make(rows=asked, prefill_tokens=asked)
-    self.assertEqual((engine.rows, engine.prefill_tokens), (slots, slots))
-
-  def test_as_many_pages_as_rows_need(self):
-    engine = make()
-    # 39 tokens of a path, and a step over the border of a page.
-    self.assertEqual(engine.path_pages, 3)
-    self.assertEqual(engine.shard_pages, 3 + 2 + 8 * 3 + 2 * 32 * 2)
-    self.assertEqual(make(pages=40).shard_pages, 40)
-    self.assertEqual(make(pages=1).shard_pages, 3 + 2)
-
   def test_the_thread_ends_with_the_last_request(self):
     engine = make()
     before = set(threading.enumerate())
@@ -74,7 +37,7 @@ class PagedModelTest(parameterized.TestCase):
       self.assertIsNone(engine._thread)
     self.assertEqual(set(threading.enumerate()), before)
     # The prefix, and how far each of three steps was computed.
-    self.assertEqual(engine.pages_used, 4)
+    self.assertEqual(engine.memory.used, 4)
 
   def test_calls_take_the_lock_that_models_share(self):
     lock, busy = mock.MagicMock(), Busy()
@@ -120,7 +83,7 @@ class PagedModelTest(parameterized.TestCase):
         values.append(ppm.submit([small.prefix(first)]))
         # The PPM's thread has done what it does before it has the device.
         waits.acquire()
-        self.assertEqual(ppm._shards[0].prefills == [], planned)
+        self.assertEqual(ppm.memory.shards[0].prefills == [], planned)
         values.extend(ppm.submit([small.prefix(9, n)]) for n in (1, 2))
       return decode(*args, **options)
 

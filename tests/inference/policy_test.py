@@ -96,9 +96,13 @@ class PolicyTest(absltest.TestCase):
   def test_with_a_model(self):
     tokenizer = ByteTokenizer()
     config = EngineConfig(
-      max_step_tokens=5, max_prefix_tokens=128, prefill_tokens=64, kernels="xla"
+      max_step_tokens=5,
+      max_block_tokens=9,
+      max_prefix_tokens=128,
+      prefill_tokens=64,
+      kernels="xla",
     )
-    engine = Engine(small.model(), config, max_new_tokens=9)
+    engine = Engine(small.model(), config)
     policy = Policy(engine, tokenizer, limit=5)
     seeds = np.arange(6, dtype=np.uint32).reshape(2, 3)
     questions, prefixes = ["How many?", "Why?"], [(), ("x<end_of_step>",)]

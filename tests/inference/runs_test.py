@@ -1,14 +1,12 @@
 """Tests of paths under way: which pages they share, copy, take and give."""
 
-import types
-
 from absl.testing import absltest, parameterized
 
-from rstar_jax.inference.runs import Run, Shard, pages_for
+from rstar_jax.inference.runs import Request, Run, Shard
 
 
 def request():
-  return types.SimpleNamespace(runs=set())
+  return Request([])
 
 
 def shard_of(count):
@@ -29,12 +27,6 @@ def finish(shard, run):
 
 
 class RunsTest(parameterized.TestCase):
-  @parameterized.parameters(
-    (0, 0), (1, 1), (15, 1), (16, 1), (17, 2), (32, 2), (33, 3)
-  )
-  def test_pages_for(self, tokens, pages):
-    self.assertEqual(pages_for(tokens), pages)
-
   def test_a_run_takes_its_pages_as_it_goes(self):
     shard, of, ids = shard_of(5), request(), list(range(40))
     run = start(shard, of, ids)

@@ -119,7 +119,7 @@ class ScoringEngineTest(parameterized.TestCase):
     for each in threads:
       each.join()
     self.assertEmpty(wrong)
-    self.assertEqual(engine.pages_dropped > 0, "pages" in sizes)
+    self.assertEqual(engine.memory.dropped > 0, "pages" in sizes)
     self.assertEmpty(small.leaks(engine))
 
   def test_what_is_in_pages_is_not_computed_again(self):
@@ -142,12 +142,12 @@ class ScoringEngineTest(parameterized.TestCase):
     engine = make()
     exact = plain.Decoder(small.model("tanh"))
     lengths = (30, 85, 200, 84)
-    self.assertEqual(engine.path_pages, 6)
+    self.assertEqual(engine.sizes.path_pages, 6)
     waiting = [engine.submit([small.prefix(n, n)]) for n in lengths]
     for length, each in zip(lengths, waiting, strict=True):
       want = exact.values(small.prefix(length, length))[-1]
       np.testing.assert_allclose(each.result(), [want], atol=2e-5)
-    self.assertGreaterEqual(engine.path_pages, 13)
+    self.assertGreaterEqual(engine.sizes.path_pages, 13)
     self.assertEmpty(small.leaks(engine))
 
   def test_more_steps_than_pages(self):
@@ -158,17 +158,17 @@ class ScoringEngineTest(parameterized.TestCase):
     paths = [[*before, *small.prefix(15, i)] for i in range(30)]
     for turn in (paths, paths, paths[::-1], [each[:-1] for each in paths]):
       values = engine.submit(turn).result(timeout=120)
-      self.assertEqual(engine.shard_pages, 2 + 30 * 2)
+      self.assertEqual(engine.sizes.shard_pages, 2 + 30 * 2)
       want = [exact.values(path)[-1] for path in turn]
       np.testing.assert_allclose(values, want, atol=2e-5)
       self.assertEmpty(small.leaks(engine))
-    dropped = engine.pages_dropped
+    dropped = engine.memory.dropped
     self.assertGreater(dropped, 0)
     # Other pages, or other weights: what was dropped was dropped.
     engine.submit([small.prefix(200)]).result(timeout=120)
-    self.assertGreaterEqual(engine.pages_dropped, dropped)
+    self.assertGreaterEqual(engine.memory.dropped, dropped)
     engine.load(engine.params)
-    self.assertGreaterEqual(engine.pages_dropped, dropped)
+    self.assertGreaterEqual(engine.memory.dropped, dropped)
 
   def test_cancelled_requests_leave_nothing(self):
     engine = empty()

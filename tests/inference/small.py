@@ -76,14 +76,13 @@ def leaks(engine: PagedModel) -> list[Shard]:
   thread = engine._thread
   if thread is not None:
     thread.join(120)
-  queues = [getattr(engine, name, {}) for name in ("_ready", "_active")]
   return [
     shard
-    for shard in engine._shards
+    for shard in engine.memory.shards
     if shard.reserved
     or shard.requests
     or shard.waiting
     or shard.prefills
-    or any(each.get(shard) for each in queues)
+    or any(getattr(shard, name, ()) for name in ("ready", "active"))
     or shard.cache.available != shard.cache.count
   ]

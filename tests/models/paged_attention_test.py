@@ -1,6 +1,7 @@
 """Tests of the choice of an implementation, and of its cut over a mesh."""
 
 import dataclasses
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from rstar_jax.config.schema import MeshConfig
 from rstar_jax.models import pages as pages_lib
 from rstar_jax.models import sharding
 from rstar_jax.models.kernels import build, cpu
-from rstar_jax.models.paged_attention import PagedAttention
+from rstar_jax.models.paged_attention import PagedAttention, kind_for
 from rstar_jax.models.paths import Layer, Paths
 from rstar_jax.testing import tiny_model
 
@@ -60,6 +61,39 @@ def by_xla(q, k, v, paths):
   return [np.concatenate(x) for x in zip(*outs, strict=True)]
 
 
+class KindTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ("cpu", True, None, "cpp"),
+    ("cpu", False, None, "xla"),
+    ("cpu", True, 2, "xla"),
+    ("tpu", True, None, "pallas"),
+    ("tpu", True, 2, "pallas"),
+    ("gpu", True, None, "xla"),
+  )
+  def test_kernels_are_those_of_the_machine(self, backend, compiler, of, want):
+    mesh = of and mock.Mock(size=of)
+    with mock.patch.object(build, "available", return_value=compiler):
+      for asked, found in (("auto", want), ("xla", "xla")):
+        self.assertEqual(kind_for(asked, CONFIG, mesh, backend), found)
+
+  @parameterized.parameters(
+    ("cpp", "cpu", 2, {}, "are cpu, a mesh of 2, heads of 32"),
+    ("cpp", "tpu", None, {}, "are tpu, a mesh of 1"),
+    ("cpp", "cpu", None, {"head_dim": 8}, "heads of 8"),
+    ("cpp", "cpu", None, {"attention_softcap": 5.0}, "softcap=5"),
+    ("ragged", "tpu", None, {"sinks": True}, "'ragged' has no sinks"),
+  )
+  def test_kernels_that_cannot_run_are_refused(
+    self, asked, backend, of, changes, message
+  ):
+    model, mesh = (
+      dataclasses.replace(CONFIG, **changes),
+      of and mock.Mock(size=of),
+    )
+    with self.assertRaisesRegex(ValueError, message):
+      kind_for(asked, model, mesh, backend)
+
+
 class PagedAttentionTest(parameterized.TestCase):
   @parameterized.parameters(*MESHES)
   def test_a_mesh_has_pages_for_each_of_its_data_shards(self, *sizes):
@@ -74,6 +108,13 @@ class PagedAttentionTest(parameterized.TestCase):
       pages.sharding.shard_shape(pages.shape),
       (LAYERS * COUNT, 16, 4 // heads, 32),
     )
+    abstract = attention.abstract(CONFIG, LAYERS, COUNT)
+    self.assertEqual(
+      (abstract.shape, abstract.dtype, abstract.sharding),
+      (pages.shape, pages.dtype, pages.sharding),
+    )
+    part = pages.addressable_shards[0].data
+    self.assertEqual(attention.page_bytes(CONFIG, LAYERS), part.nbytes / COUNT)
     q, k, v, paths = inputs(shards)
     mixed, pages = jax.jit(attention.attend)(q, k, v, pages, paths, LAYER)
     want, after = by_xla(q, k, v, paths)
@@ -97,6 +138,8 @@ class PagedAttentionTest(parameterized.TestCase):
   def test_a_head_of_a_tpu_has_whole_registers(self, kind):
     pages = PagedAttention(kind).empty(CONFIG, LAYERS, COUNT)
     self.assertEqual(pages.shape, (LAYERS * COUNT, 16, 4, 128))
+    size = PagedAttention(kind).page_bytes(CONFIG, LAYERS)
+    self.assertEqual(size, pages.nbytes / COUNT)
 
   @absltest.skipUnless(build.available(), "no C++ compiler")
   def test_cpp_has_pages_of_its_own_layout(self):

@@ -3,6 +3,7 @@
 That every scaling is that of `transformers` is held by tests/io/hf_golden_test.
 """
 
+import dataclasses
 import math
 
 import jax
@@ -109,6 +110,15 @@ class RotaryTest(parameterized.TestCase):
       np.testing.assert_allclose(found, PLAIN / divisors, rtol=1e-5)
     with self.assertRaisesRegex(ValueError, "length of each sequence"):
       frequencies(rope=scaling)
+
+  def test_a_kind_of_positions_for_each_scaling_that_is_passed(self):
+    long = RopeScaling(kind="longrope", original_length=11)
+    longer = dataclasses.replace(long, original_length=20)
+    other = dataclasses.replace(longer, kind="yarn")
+    kinds = tuple((("rope", each),) for each in (long, longer, other))
+    config = tiny_model(kinds=kinds)
+    found = [rotary.position_kind(config, span) for span in (1, 11, 12, 20, 21)]
+    self.assertEqual(found, [0, 0, 1, 1, 2])
 
   def test_queries_grow_with_each_context(self):
     rope = RopeScaling(original_length=10, query_growth=0.5)

@@ -22,10 +22,10 @@ from rstar_jax.hf import model_config as hf_config
 from rstar_jax.hf import published
 from rstar_jax.inference import programs as engine
 from rstar_jax.inference import sampler
-from rstar_jax.inference.runs import pages_for
+from rstar_jax.inference import sizes as sizes_lib
 from rstar_jax.models import int8, sharding
 from rstar_jax.models.config import ModelConfig
-from rstar_jax.models.paged_attention import Kind, PagedAttention
+from rstar_jax.models.paged_attention import PagedAttention, kind_for
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.training import lora, ppm, reinforce, sft, state
 
@@ -40,7 +40,7 @@ NAMES = (*SEARCH, *TRAINING)
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-  """The sizes of a search's programs on one host; see `PagedModel`.
+  """The sizes of a search's programs on one host; see `inference/sizes.py`.
 
   Attributes:
     rows: token slots of a sampling step.
@@ -100,21 +100,17 @@ def sizes_of(config: Config, shards: int) -> Sizes:
   given = config.engine
   if not given.pages:
     raise ValueError("config.engine.pages is 0: say how many for a TPU")
-
-  def rounded(slots: int) -> int:
-    return -(-slots // shards) * shards
-
-  slots = rounded(given.prefill_tokens)
-  step = max(given.max_step_tokens, given.max_block_tokens)
+  policy = sizes_lib.Sizes.of(given, shards, given.max_new_tokens)
+  ppm = sizes_lib.Sizes.of(given, shards, given.max_step_tokens)
   return Sizes(
-    rows=rounded(given.rows),
-    few=rounded(rounded(given.rows) // 4),
+    rows=policy.rows,
+    few=policy.few,
     steps=given.inner_steps,
-    slots=slots,
-    paths=max(slots // 4, shards),
-    width=pages_for(given.max_prefix_tokens + step),
-    scored=pages_for(given.max_prefix_tokens + given.max_step_tokens),
-    pages=given.pages // shards,
+    slots=policy.prefill_tokens,
+    paths=policy.prefill_paths,
+    width=policy.path_pages,
+    scored=ppm.path_pages,
+    pages=policy.shard_pages,
   )
 
 
@@ -167,7 +163,8 @@ def search_program(
   sizes = sizes_of(config, sharding.row_shards(mesh))
   head = config.ppm_head if name == "score" else "lm"
   graphdef, params = stacked_shapes(model, head, mesh, config.engine.weights)
-  attention = PagedAttention(_kind(config), mesh if mesh.size > 1 else None)
+  kind = kind_for(config.engine.kernels, model, mesh, "tpu")
+  attention = PagedAttention(kind, mesh if mesh.size > 1 else None)
   options = engine.Options(layers=model.num_layers, attention=attention)
   pages = pages_shapes(model, config, mesh)
   ids = functools.partial(array, mesh)
@@ -390,20 +387,10 @@ def bytes_of(tree: Any) -> float:
 
 def pages_shapes(model: ModelConfig, config: Config, mesh: Mesh) -> Any:
   """Returns the abstract pages of a model, sharded as in the engine."""
-  shards = sharding.row_shards(mesh)
-  count = sizes_of(config, shards).pages * shards
-  pages = jax.eval_shape(
-    lambda: PagedAttention(_kind(config)).empty(model, model.num_layers, count)
-  )
-  heads = sharding.RULES.kv_heads
-  cut = heads if model.num_kv_heads % mesh.shape[heads] == 0 else None
-  return array(mesh, pages.shape, pages.dtype, sharding.RULES.batch, None, cut)
-
-
-def _kind(config: Config) -> Kind:
-  """Returns the implementation of attention on a TPU."""
-  kind = config.engine.kernels
-  return "pallas" if kind == "auto" else kind
+  count = sizes_of(config, sharding.row_shards(mesh)).pages
+  kind = kind_for(config.engine.kernels, model, mesh, "tpu")
+  attention = PagedAttention(kind, mesh)
+  return attention.abstract(model, model.num_layers, count)
 
 
 @functools.lru_cache(maxsize=16)

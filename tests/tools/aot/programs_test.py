@@ -60,12 +60,12 @@ class ModelTest(absltest.TestCase):
 
 
 class SizesTest(parameterized.TestCase):
-  def test_as_the_engines(self):
+  @parameterized.parameters((256, 64, 64), (150, 40, 64), (256, 64, 2))
+  def test_as_the_engines(self, rows, prefill_tokens, pages):
     config, mesh = small.config(), _mesh(2, 2)
-    config.engine.rows, config.engine.prefill_tokens = 256, 64
-    config.engine.max_block_tokens = 80
+    config.engine.rows, config.engine.prefill_tokens = rows, prefill_tokens
+    config.engine.max_block_tokens, config.engine.pages = 80, pages
     sizes = programs.sizes_of(config, 2)
-    # Whole blocks of the rows that a CPU multiplies at once.
     engine = Engine(
       Transformer(_tiny(), rngs=nnx.Rngs(0)), config.engine, mesh=mesh
     )
@@ -79,16 +79,19 @@ class SizesTest(parameterized.TestCase):
         sizes.few,
         sizes.rows,
         sizes.slots,
+        sizes.paths,
         sizes.width,
         sizes.scored,
         sizes.pages,
       ),
       (
-        *engine.sizes,
-        engine.prefill_tokens,
-        engine.path_pages,
-        ppm.path_pages,
-        engine.shard_pages,
+        # The slots of both of its sampling programs.
+        *sorted({engine.sizes.few, engine.sizes.rows}),
+        engine.sizes.prefill_tokens,
+        len(engine._prefill_plan().tables),
+        engine.sizes.path_pages,
+        ppm.sizes.path_pages,
+        engine.sizes.shard_pages,
       ),
     )
 
@@ -97,6 +100,16 @@ class SizesTest(parameterized.TestCase):
     config.engine.pages = 0
     with self.assertRaisesRegex(ValueError, "engine.pages"):
       programs.sizes_of(config, 1)
+
+
+class KernelsTest(absltest.TestCase):
+  def test_kernels_that_no_tpu_runs_are_refused(self):
+    config, mesh = small.config(), _mesh(1, 1)
+    config.engine.kernels = "cpp"
+    with self.assertRaisesRegex(ValueError, "'cpp' is for one CPU"):
+      programs.pages_shapes(_tiny(), config, mesh)
+    with self.assertRaisesRegex(ValueError, "'cpp' is for one CPU"):
+      programs.search_program("decode", _tiny(), config, mesh)
 
 
 class ShapesTest(parameterized.TestCase):
