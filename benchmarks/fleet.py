@@ -21,7 +21,7 @@ from absl import app, flags
 
 from benchmarks.fleet_work import ROUNDS, Source, Tick
 from configs import qwen2_5_math_7b
-from rstar_jax.models import sharding
+from rstar_jax.models import meshes
 from rstar_jax.models.config import PAGE, ModelConfig
 from rstar_jax.tools.aot import chips, cost, plan, programs
 
@@ -420,7 +420,7 @@ def host_of(where: chips.Slice, source: Source, **changes) -> Host:
   """Returns the host of the 7B's config, with changes of `Host`."""
   config = qwen2_5_math_7b.get_config()
   engine, assumed = config.engine, plan.Assumptions()
-  sizes = sharding.mesh_sizes(config.search_mesh, where.chips)
+  sizes = meshes.sizes_of(config.search_mesh, where.chips)
   assert sizes[:2] == (1, 1), "one data shard"
   options = {
     "rows": engine.rows,

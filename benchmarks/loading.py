@@ -30,7 +30,7 @@ from absl import app, flags
 from benchmarks import checkpoint, memory
 from rstar_jax.config.schema import MeshConfig
 from rstar_jax.hf import folders, saving
-from rstar_jax.models import sharding
+from rstar_jax.models import meshes
 from rstar_jax.models.transformer import Transformer, arrays_of
 
 _FOLDER = flags.DEFINE_string(
@@ -93,7 +93,7 @@ def load(case: Case, source: pathlib.Path) -> Transformer:
   """Reads the model to the devices of the case."""
   mesh = None
   if case.devices > 1:
-    mesh = sharding.make_mesh(MeshConfig(data=1, fsdp=-1, tensor=2))
+    mesh = meshes.make(MeshConfig(data=1, fsdp=-1, tensor=2))
   model = folders.load_policy(source, jnp.dtype(case.dtype), mesh=mesh)
   jax.block_until_ready(arrays_of(model))
   return model

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import topologies
 
-from rstar_jax.models import sharding
+from rstar_jax.models import meshes
 from rstar_jax.models.kernels import ragged_pages, shared_plan
 from rstar_jax.models.paged_attention import PagedAttention
 from rstar_jax.models.paths import Layer, Paths
@@ -60,7 +60,7 @@ def compiled(topology: str, kind: str, page: int, slots: int) -> dict:
   devices = topologies.get_topology_desc(
     platform="tpu", topology_name=topology
   ).devices
-  mesh = jax.sharding.Mesh(np.array(devices).reshape(1, 1, 4), sharding.AXES)
+  mesh = jax.sharding.Mesh(np.array(devices).reshape(1, 1, 4), meshes.AXES)
   attention = PagedAttention(kind, mesh)
   count = 2**18 // page
 

@@ -1,4 +1,4 @@
-"""Meshes, the rules from logical to mesh axes, and transfers of arrays.
+"""The rules from logical to mesh axes, and moves of arrays to a mesh.
 
 Model code names logical axes (`nnx.Param(value, axes=("embed", "mlp"))`); only
 `RULES` maps them to mesh axes.
@@ -13,18 +13,13 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
-from jax.experimental import mesh_utils, multihost_utils
+from jax.experimental import multihost_utils
 from jax.sharding import (
   AbstractMesh,
-  AxisType,
   Mesh,
   NamedSharding,
   PartitionSpec,
 )
-
-from rstar_jax.config.schema import MeshConfig
-
-AXES = ("data", "fsdp", "tensor")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,93 +43,6 @@ class Rules:
 
 
 RULES = Rules()
-
-
-def make_mesh(
-  config: MeshConfig, devices: Sequence[jax.Device] | None = None
-) -> Mesh:
-  """Makes a (data, fsdp, tensor) mesh.
-
-  Args:
-    config: sizes; at most one is -1, and takes the remaining devices.
-    devices: None takes all devices of the cluster.
-
-  Returns:
-    A mesh of Auto axes: the compiler derives the sharding of activations.
-
-  Raises:
-    ValueError: the sizes do not multiply to the number of devices.
-  """
-  devices = jax.devices() if devices is None else list(devices)
-  slices = len({getattr(each, "slice_index", 0) for each in devices})
-  sizes = mesh_sizes(config, len(devices), slices)
-  types = (AxisType.Auto,) * len(AXES)
-  if slices == 1:
-    return jax.make_mesh(sizes, AXES, axis_types=types, devices=devices)
-  # Only the data axis goes over slices: it moves a sum of gradients in each
-  # micro-batch, and the other axes weights and activations in each layer.
-  between = (slices, *(1 for _ in AXES[1:]))
-  within = (sizes[0] // slices, *sizes[1:])
-  grid = mesh_utils.create_hybrid_device_mesh(within, between, devices)
-  return Mesh(grid, AXES, axis_types=types)
-
-
-def mesh_sizes(
-  config: MeshConfig, devices: int, slices: int = 1
-) -> tuple[int, ...]:
-  """Returns the number of devices along each of `AXES`.
-
-  Args:
-    config: sizes; at most one is -1, and takes the remaining devices.
-    devices: how many there are.
-    slices: number of TPU slices that they are in; the data axis goes over all.
-
-  Raises:
-    ValueError: the sizes do not multiply to the number of devices, or the data
-      axis does not divide into the slices.
-  """
-  sizes = [getattr(config, axis) for axis in AXES]
-  fixed = math.prod(size for size in sizes if size != -1)
-  if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
-    raise ValueError(
-      f"mesh {dict(zip(AXES, sizes, strict=True))}: sizes are at least 1, and "
-      "one of them may be -1"
-    )
-  sizes = [devices // fixed if size == -1 else size for size in sizes]
-  if math.prod(sizes) != devices:
-    raise ValueError(
-      f"mesh {dict(zip(AXES, sizes, strict=True))} needs {math.prod(sizes)} "
-      f"devices (or a multiple of {fixed}) but there are {devices}"
-    )
-  if sizes[0] % slices:
-    raise ValueError(
-      f"mesh {dict(zip(AXES, sizes, strict=True))}: data must be a multiple of "
-      f"the {slices} slices, between which it alone goes: set data={slices}"
-    )
-  return tuple(sizes)
-
-
-def mesh_over(
-  config: MeshConfig, devices: Sequence[jax.Device], name: str
-) -> Mesh | None:
-  """Makes the mesh of a config's field.
-
-  Args:
-    config: sizes; see `make_mesh`.
-    devices: the devices of the mesh.
-    name: the field's name, for errors.
-
-  Returns:
-    A mesh; None for a single device, where arrays need no sharding.
-
-  Raises:
-    ValueError: the sizes do not multiply to the number of devices.
-  """
-  try:
-    mesh = make_mesh(config, devices)
-  except ValueError as error:
-    raise ValueError(f"{name}: {error}") from None
-  return mesh if mesh.size > 1 else None
 
 
 def on(mesh: Mesh | None) -> contextlib.AbstractContextManager:
@@ -167,7 +75,7 @@ def shardings(params: Any, mesh: Mesh) -> Any:
 
   Args:
     params: a state of `nnx.split`, of arrays or of `nnx.eval_shape`'s structs.
-    mesh: from `make_mesh`.
+    mesh: from `meshes.make`.
 
   Returns:
     The same tree with a NamedSharding for each array, as `jax.device_put` and
@@ -288,7 +196,7 @@ def to_global(batch: Any, mesh: Mesh) -> Any:
   Args:
     batch: a tree of numpy arrays [B, ...], B a multiple of `row_shards`. Every
       process passes the same whole batch, and transfers its own rows.
-    mesh: from `make_mesh`.
+    mesh: from `meshes.make`.
 
   Returns:
     The same tree of global arrays, sharded by rows over the data axes and
@@ -308,7 +216,7 @@ def spread(tree: Any, mesh: Mesh) -> Any:
 
   Args:
     tree: arrays, the same on every process; those on the mesh stay as they are.
-    mesh: from `make_mesh`.
+    mesh: from `meshes.make`.
   """
   everywhere = NamedSharding(mesh, PartitionSpec())
 

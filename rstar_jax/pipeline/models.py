@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from rstar_jax.config.schema import Config, TrainConfig
 from rstar_jax.hf import folders
 from rstar_jax.hf.tokenizers import load_tokenizer
-from rstar_jax.models import sharding, vocabulary
+from rstar_jax.models import meshes, sharding, vocabulary
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.pipeline.context import Context
 from rstar_jax.storage import json_io, layout, store
@@ -50,16 +50,14 @@ def ppm_round(context: Context, round_: int) -> int:
 
 def search_mesh(config: Config) -> jax.sharding.Mesh | None:
   """Returns the mesh of this host's devices, None for a single device."""
-  return sharding.mesh_over(
+  return meshes.of_field(
     config.search_mesh, jax.local_devices(), "config.search_mesh"
   )
 
 
 def train_mesh(config: Config) -> jax.sharding.Mesh | None:
   """Returns the mesh of the devices of all hosts, None for a single device."""
-  return sharding.mesh_over(
-    config.train_mesh, jax.devices(), "config.train_mesh"
-  )
+  return meshes.of_field(config.train_mesh, jax.devices(), "config.train_mesh")
 
 
 def check_trainings(config: Config) -> None:

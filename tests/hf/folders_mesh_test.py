@@ -10,7 +10,7 @@ from absl.testing import absltest, parameterized
 from rstar_jax.config.schema import MeshConfig
 from rstar_jax.hf import folders as hf
 from rstar_jax.hf import saving, tensors
-from rstar_jax.models import sharding
+from rstar_jax.models import meshes
 from rstar_jax.models.transformer import arrays_of
 
 jax.config.update("jax_num_cpu_devices", 8)
@@ -21,7 +21,7 @@ MESHES = ((1, 1, 8), (1, 8, 1), (2, 2, 2), (4, 1, 2))
 
 def make_mesh(sizes):
   axes = dict(zip(("data", "fsdp", "tensor"), sizes, strict=True))
-  return sharding.make_mesh(MeshConfig(**axes))
+  return meshes.make(MeshConfig(**axes))
 
 
 class HfMeshTest(parameterized.TestCase):

@@ -13,7 +13,7 @@ from rstar_jax.inference import paged_model
 from rstar_jax.inference.engine import Engine
 from rstar_jax.inference.generated import Stop
 from rstar_jax.inference.scoring import ScoringEngine
-from rstar_jax.models import sharding
+from rstar_jax.models import meshes, sharding
 from tests.inference import small
 
 jax.config.update("jax_num_cpu_devices", 8)
@@ -35,7 +35,7 @@ def model_of(head, mesh):
 
 
 def mesh_of(data, fsdp, tensor):
-  return sharding.make_mesh(MeshConfig(data=data, fsdp=fsdp, tensor=tensor))
+  return meshes.make(MeshConfig(data=data, fsdp=fsdp, tensor=tensor))
 
 
 def config(weights="float"):

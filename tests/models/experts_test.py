@@ -9,7 +9,7 @@ from absl.testing import absltest, parameterized
 from flax import nnx
 
 from rstar_jax.config.schema import MeshConfig
-from rstar_jax.models import experts, int8, sharding
+from rstar_jax.models import experts, int8, meshes, sharding
 from rstar_jax.models.config import Mixture, in_turns
 from rstar_jax.models.experts import Experts
 from rstar_jax.models.transformer import Transformer, arrays_in, reconfigured
@@ -142,7 +142,7 @@ class ExpertsTest(parameterized.TestCase):
       )
 
   def test_a_mesh_gives_the_same(self):
-    mesh = sharding.make_mesh(MeshConfig(fsdp=2, tensor=2))
+    mesh = meshes.make(MeshConfig(fsdp=2, tensor=2))
     model, rows = build(MIXTURES["gpt_oss"]), normal(52, 12)
     graphdef, params = nnx.split(model)
     placed = sharding.place(params, mesh)
@@ -162,7 +162,7 @@ class ExpertsTest(parameterized.TestCase):
       )
 
   def test_experts_that_do_not_divide_stay_whole(self):
-    mesh = sharding.make_mesh(MeshConfig(tensor=4))
+    mesh = meshes.make(MeshConfig(tensor=4))
     model = build(Mixture(experts=6, chosen=2, dim=7, bias=True))
     graphdef, params = nnx.split(model)
     with sharding.on(mesh):
@@ -212,7 +212,7 @@ class ModelTest(absltest.TestCase):
 
     want = nnx.jit(nnx.value_and_grad(loss))(model, ids)
     other = reconfigured(model, scan=True, remat="elementwise")
-    mesh = sharding.make_mesh(MeshConfig(fsdp=2, tensor=2))
+    mesh = meshes.make(MeshConfig(fsdp=2, tensor=2))
     graphdef, params = nnx.split(other)
     with sharding.on(mesh):
       run = jax.jit(

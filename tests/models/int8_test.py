@@ -7,7 +7,7 @@ from absl.testing import absltest, parameterized
 from flax import nnx
 
 from rstar_jax.config.schema import MeshConfig
-from rstar_jax.models import int8, products, sharding
+from rstar_jax.models import int8, meshes, products, sharding
 from rstar_jax.models.int8 import Int8
 from rstar_jax.models.kernels import build
 from rstar_jax.models.step import stacked
@@ -65,7 +65,7 @@ class QuantizeTest(parameterized.TestCase):
 
   @parameterized.parameters((2, 2), (1, 4))
   def test_a_mesh_gives_the_same_bits(self, fsdp, tensor):
-    mesh = sharding.make_mesh(MeshConfig(fsdp=fsdp, tensor=tensor))
+    mesh = meshes.make(MeshConfig(fsdp=fsdp, tensor=tensor))
     model = Transformer(
       tiny_model(num_heads=4, num_kv_heads=2, mlp_dim=8), rngs=nnx.Rngs(0)
     )

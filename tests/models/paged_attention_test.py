@@ -9,8 +9,8 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from rstar_jax.config.schema import MeshConfig
+from rstar_jax.models import meshes
 from rstar_jax.models import pages as pages_lib
-from rstar_jax.models import sharding
 from rstar_jax.models.kernels import build, cpu
 from rstar_jax.models.paged_attention import PagedAttention, kind_for
 from rstar_jax.models.paths import Layer, Paths
@@ -97,7 +97,7 @@ class KindTest(parameterized.TestCase):
 class PagedAttentionTest(parameterized.TestCase):
   @parameterized.parameters(*MESHES)
   def test_a_mesh_has_pages_for_each_of_its_data_shards(self, *sizes):
-    mesh = sharding.make_mesh(
+    mesh = meshes.make(
       MeshConfig(data=sizes[0], fsdp=sizes[1], tensor=sizes[2])
     )
     shards, heads = sizes[0] * sizes[1], 2 if sizes[2] == 2 else 1

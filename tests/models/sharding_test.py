@@ -1,4 +1,4 @@
-"""Tests of meshes and shardings, on 8 fake devices."""
+"""Tests of shardings, on 8 fake devices."""
 
 import tracemalloc
 
@@ -8,7 +8,7 @@ from absl.testing import absltest, parameterized
 from flax import nnx
 
 from rstar_jax.config.schema import MeshConfig
-from rstar_jax.models import sharding
+from rstar_jax.models import meshes, sharding
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.testing import tiny_model
 from tests.models import jitted
@@ -35,7 +35,7 @@ class ShardingTest(parameterized.TestCase):
     dict(data=1, fsdp=2, tensor=4),
   )
   def test_forward_equals_one_device(self, **sizes):
-    mesh = sharding.make_mesh(MeshConfig(**sizes))
+    mesh = meshes.make(MeshConfig(**sizes))
     ids = np.random.default_rng(0).integers(2, 260, (8, 11), np.int32)
     expected = jitted.call(build(), ids)
     graphdef, params = nnx.split(build())
@@ -59,8 +59,8 @@ class ShardingTest(parameterized.TestCase):
   )
   def test_a_copy_on_another_mesh(self, source, target, dtype):
     def mesh(sizes):
-      names = dict(zip(sharding.AXES, sizes, strict=True))
-      return sharding.make_mesh(MeshConfig(**names))
+      names = dict(zip(meshes.AXES, sizes, strict=True))
+      return meshes.make(MeshConfig(**names))
 
     source, target = (sizes and mesh(sizes) for sizes in (source, target))
     params = nnx.split(build())[1]
@@ -81,7 +81,7 @@ class ShardingTest(parameterized.TestCase):
       self.assertEqual(found.sharding, each.sharding)
 
   def test_the_host_keeps_no_copy(self):
-    mesh = sharding.make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    mesh = meshes.make(MeshConfig(data=2, fsdp=2, tensor=2))
     value = np.random.default_rng(0).normal(size=(1024, 256)).astype(np.float32)
     for spec in (("fsdp", "tensor"), (None, "tensor"), ()):
       place = jax.NamedSharding(mesh, jax.P(*spec))
@@ -95,13 +95,13 @@ class ShardingTest(parameterized.TestCase):
   def test_every_parameter_has_axes(self):
     for head in ("lm", "tanh"):
       model = nnx.eval_shape(lambda head=head: build(head))
-      mesh = sharding.make_mesh(MeshConfig())
+      mesh = meshes.make(MeshConfig())
       params = nnx.split(model)[1]
       derived = sharding.shardings(params, mesh)
       self.assertEqual(jax.tree.structure(derived), jax.tree.structure(params))
 
   def test_rows_are_put_where_they_are_worked_on(self):
-    mesh = sharding.make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    mesh = meshes.make(MeshConfig(data=2, fsdp=2, tensor=2))
     self.assertEqual(sharding.row_shards(mesh), 4)
     self.assertEqual(sharding.row_shards(None), 1)
     rows = np.arange(24.0).reshape(8, 3)
@@ -119,7 +119,7 @@ class ShardingTest(parameterized.TestCase):
         np.testing.assert_array_equal(part, rows[start : start + 2])
 
   def test_what_is_on_one_device_goes_to_all(self):
-    mesh = sharding.make_mesh(MeshConfig(data=8))
+    mesh = meshes.make(MeshConfig(data=8))
     placed = sharding.to_global(np.arange(8), mesh)
     tree = {"count": jax.numpy.zeros((), np.int32), "rows": placed}
     spread = sharding.spread(tree, mesh)
@@ -131,7 +131,7 @@ class ShardingTest(parameterized.TestCase):
     x = np.zeros((8, 6, 4), np.float32)
     hold = jax.jit(lambda x: sharding.constrain(x, "batch", "mlp"))
     self.assertLen(hold(x).sharding.device_set, 1)
-    with sharding.on(sharding.make_mesh(MeshConfig(fsdp=2, tensor=4))):
+    with sharding.on(meshes.make(MeshConfig(fsdp=2, tensor=4))):
       held = hold(x).addressable_shards
       # Cut in 2 by rows; 6 is no multiple of 4.
       self.assertEqual({s.data.shape for s in held}, {(4, 6, 4)})
@@ -141,34 +141,6 @@ class ShardingTest(parameterized.TestCase):
     with sharding.on(None):
       self.assertTrue(jax.sharding.get_abstract_mesh().empty)
 
-  def test_slices_are_parts_of_the_data_axis(self):
-    sizes = sharding.mesh_sizes(MeshConfig(data=2, fsdp=-1, tensor=2), 16, 2)
-    self.assertEqual(sizes, (2, 4, 2))
-    for data in (1, 3):
-      with self.assertRaisesRegex(ValueError, "the 2 slices.* set data=2"):
-        sharding.mesh_sizes(MeshConfig(data=data, fsdp=-1), 6, 2)
-
-    class Chip:
-      """A chip of a slice, as far as a mesh asks for it."""
-
-      platform = device_kind = "fake"
-      process_index = 0
-
-      def __init__(self, number: int):
-        self.id, self.slice_index = number, number % 2
-
-      def __repr__(self):
-        return f"{self.id}"
-
-    devices = [Chip(number) for number in range(8)]
-    mesh = sharding.make_mesh(MeshConfig(data=4, fsdp=2, tensor=1), devices)
-    self.assertEqual(dict(mesh.shape), {"data": 4, "fsdp": 2, "tensor": 1})
-    slices = [[each.slice_index for each in row.flat] for row in mesh.devices]
-    # No row of fsdp and tensor has chips of both, and the first half of data is
-    # one slice.
-    self.assertEqual(slices, [[0, 0], [0, 0], [1, 1], [1, 1]])
-    self.assertLen({each.id for each in mesh.devices.flat}, 8)
-
   @parameterized.parameters(
     # Parts of rows, rows, micro-batches, and what the message proposes.
     (4, 128, 16, None),
@@ -177,30 +149,12 @@ class ShardingTest(parameterized.TestCase):
     (6, 36, 4, "multiple of 24, or accumulate=3$"),
   )
   def test_rows_of_a_batch(self, parts, rows, accumulate, expected):
-    mesh = jax.sharding.AbstractMesh((1, parts, 2), sharding.AXES)
+    mesh = jax.sharding.AbstractMesh((1, parts, 2), meshes.AXES)
     if expected is None:
       sharding.check_rows("sft", rows, accumulate, mesh)
       return
     with self.assertRaisesRegex(ValueError, expected):
       sharding.check_rows("sft", rows, accumulate, mesh)
-
-  def test_mesh_of_a_field(self):
-    devices = jax.devices()
-    self.assertIsNone(sharding.mesh_over(MeshConfig(), devices[:1], "x"))
-    mesh = sharding.mesh_over(MeshConfig(tensor=2), devices[:4], "x")
-    self.assertEqual(dict(mesh.shape), {"data": 2, "fsdp": 1, "tensor": 2})
-    with self.assertRaisesRegex(ValueError, "config.search_mesh: .* there are"):
-      sharding.mesh_over(
-        MeshConfig(tensor=2), devices[:1], "config.search_mesh"
-      )
-
-  def test_mesh_that_does_not_fit(self):
-    with self.assertRaisesRegex(ValueError, "there are 8"):
-      sharding.make_mesh(MeshConfig(data=3))
-    with self.assertRaisesRegex(ValueError, "may be -1"):
-      sharding.make_mesh(MeshConfig(data=-1, fsdp=-1))
-    one = sharding.make_mesh(MeshConfig(), jax.devices()[:1])
-    self.assertEqual(dict(one.shape), {"data": 1, "fsdp": 1, "tensor": 1})
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from absl.testing import absltest, parameterized
 from flax import nnx
 
 from rstar_jax.config.schema import MeshConfig
-from rstar_jax.models import sharding, vocabulary
+from rstar_jax.models import meshes, sharding, vocabulary
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.testing import tiny_model
 from tests.models import jitted
@@ -75,7 +75,7 @@ class ResizeTest(parameterized.TestCase):
       vocabulary.resize(model, known=29, used=31)
 
   def test_on_a_mesh(self):
-    mesh = sharding.make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    mesh = meshes.make(MeshConfig(data=2, fsdp=2, tensor=2))
     graphdef, params = nnx.split(make())
     placed = nnx.merge(graphdef, sharding.place(params, mesh))
     larger = vocabulary.resize(placed, known=23, used=32, multiple=8)

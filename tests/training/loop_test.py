@@ -18,7 +18,7 @@ from flax import nnx
 from rstar_jax import testing
 from rstar_jax.config.schema import MeshConfig, TrainConfig
 from rstar_jax.data import batches
-from rstar_jax.models import sharding
+from rstar_jax.models import meshes
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.storage import stopping
 from rstar_jax.training import loop, sft, state
@@ -289,7 +289,7 @@ class FitTest(parameterized.TestCase):
   @parameterized.parameters(False, True)
   def test_updates_of_padding_alone_change_nothing(self, on_mesh):
     """Not even by momentum, weight decay, an average or the schedule."""
-    mesh = sharding.make_mesh(MeshConfig(data=1)) if on_mesh else None
+    mesh = meshes.make(MeshConfig(data=1)) if on_mesh else None
     config = dataclasses.replace(CONFIG, weight_decay=0.5, checkpoint_every=2)
     tx = state.optimizer(config, STEPS)
     recorder, padding = Recorder(), {0, 3, 4, 5, 9}
@@ -483,7 +483,7 @@ class StopTest(absltest.TestCase):
   """Of several processes, which agree by what each has been asked."""
 
   def stops(self, *asked: bool) -> loop._Stop:
-    mesh = sharding.make_mesh(MeshConfig(data=1, fsdp=1, tensor=1))
+    mesh = meshes.make(MeshConfig(data=1, fsdp=1, tensor=1))
     stops = loop._Stop(mesh)
     stops._alone = False
     answers = iter(asked)
@@ -519,7 +519,7 @@ class StopTest(absltest.TestCase):
       self.assertEqual(made.return_value.call_count, STEPS - 1)
 
   def test_one_process_asks_itself(self):
-    for mesh in (None, sharding.make_mesh(MeshConfig(data=1))):
+    for mesh in (None, meshes.make(MeshConfig(data=1))):
       with mock.patch.object(loop.stopping, "asked", return_value=True):
         self.assertTrue(loop._Stop(mesh)())
 

@@ -20,7 +20,7 @@ from flax import nnx
 from rstar_jax.config.schema import MeshConfig, TrainConfig
 from rstar_jax.data import batches
 from rstar_jax.hf import model_config
-from rstar_jax.models import int8, losses, sharding
+from rstar_jax.models import int8, losses, meshes, sharding
 from rstar_jax.models.int8 import Int8
 from rstar_jax.models.paged_attention import PagedAttention
 from rstar_jax.models.paths import Paths, Slots
@@ -125,7 +125,7 @@ def update(family: str) -> tuple[nnx.State, nnx.State]:
 
 def make_mesh() -> jax.sharding.Mesh:
   """Returns a mesh that cuts rows, matrices, heads and experts."""
-  return sharding.make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+  return meshes.make(MeshConfig(data=2, fsdp=2, tensor=2))
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from flax import nnx
 
 from rstar_jax import testing
 from rstar_jax.config.schema import MeshConfig, TrainConfig
-from rstar_jax.models import sharding, vocabulary
+from rstar_jax.models import meshes, vocabulary
 from rstar_jax.models.transformer import Transformer, ppm_from_policy
 from rstar_jax.steps import grammar
 from rstar_jax.training import loop, ppm, sft
@@ -82,8 +82,8 @@ def with_more_tokens(model: Transformer) -> Transformer:
 
 
 def make_mesh(sizes):
-  axes = dict(zip(sharding.AXES, sizes, strict=True))
-  return sharding.make_mesh(MeshConfig(**axes))
+  axes = dict(zip(meshes.AXES, sizes, strict=True))
+  return meshes.make(MeshConfig(**axes))
 
 
 def train(

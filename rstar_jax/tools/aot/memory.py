@@ -10,8 +10,8 @@ import dataclasses
 
 from jax.sharding import AbstractMesh
 
-from rstar_jax.config.schema import Config, TrainConfig
-from rstar_jax.models import sharding
+from rstar_jax.config.schema import Config, MeshConfig, TrainConfig
+from rstar_jax.models import meshes, sharding
 from rstar_jax.models.config import ModelConfig
 from rstar_jax.tools.aot import cost, programs, report
 from rstar_jax.tools.aot.programs import bytes_of
@@ -77,7 +77,7 @@ def training(
   train = programs.training_of(name, config, shards)
   head = programs.head_of(name, config)
   begun, trained, frozen = _state(model, head, train, mesh)
-  one = AbstractMesh((1,) * len(sharding.AXES), sharding.AXES)
+  one = meshes.abstract(MeshConfig(data=1), 1)
   size = 2 if model.dtype == "bfloat16" else 4
   # The summed gradients, and copies of the weights in the compute dtype.
   held = begun + trained + frozen

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rstar_jax.config.schema import Config, RoundConfig
-from rstar_jax.models import sharding
+from rstar_jax.models import meshes
 from rstar_jax.models.config import ModelConfig
 from rstar_jax.tools.aot import cost, programs
 from rstar_jax.tools.aot.chips import Slice
@@ -234,8 +234,7 @@ def rates(
     training = name in programs.TRAINING
     chips = where if training else where.host
     mesh = config.train_mesh if training else config.search_mesh
-    sizes = sharding.mesh_sizes(mesh, chips.chips)
-    shape = dict(zip(sharding.AXES, sizes, strict=True))
+    shape = meshes.abstract(mesh, chips.chips).shape
     tokens, work = step_of(name, model, config, shape, a)
     samples = name in ("decode", "few")
     steps = config.engine.inner_steps if samples else 1

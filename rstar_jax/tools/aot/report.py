@@ -8,7 +8,7 @@ from typing import Any
 from jax.sharding import AbstractMesh, Mesh
 
 from rstar_jax.config.schema import Config, MeshConfig
-from rstar_jax.models import sharding
+from rstar_jax.models import meshes, sharding
 from rstar_jax.models.config import ModelConfig
 from rstar_jax.tools.aot import compiler, cost, plan, programs
 from rstar_jax.tools.aot.chips import Slice
@@ -64,9 +64,7 @@ def search_rows(
   if names:
     mesh = mesh_of(config.search_mesh, host, "search_mesh")
   else:
-    mesh = AbstractMesh(
-      sharding.mesh_sizes(config.search_mesh, host.chips), sharding.AXES
-    )
+    mesh = meshes.abstract(config.search_mesh, host.chips)
   sizes = programs.sizes_of(config, sharding.row_shards(mesh))
   shared = {"mesh": dict(mesh.shape)} | dataclasses.asdict(sizes)
   compiled: dict[str, Compiled] = {}
@@ -261,9 +259,9 @@ def mesh_of(config: MeshConfig, where: Slice, name: str) -> Mesh:
       installed.
   """
   devices = compiler.devices(where)
-  mesh = sharding.mesh_over(config, devices, f"config.{name}")
+  mesh = meshes.of_field(config, devices, f"config.{name}")
   # A run on one device has no mesh, but arrays here need a sharding.
-  return mesh or sharding.make_mesh(MeshConfig(data=1), devices)
+  return mesh or meshes.make(MeshConfig(data=1), devices)
 
 
 def _row(name: str, where: Slice, compiled: Compiled) -> dict[str, Any]:

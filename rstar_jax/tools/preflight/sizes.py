@@ -8,8 +8,8 @@ import math
 
 from jax.sharding import AbstractMesh
 
-from rstar_jax.config.schema import Config, MeshConfig
-from rstar_jax.models import sharding
+from rstar_jax.config.schema import Config
+from rstar_jax.models import meshes, sharding
 from rstar_jax.models.config import ModelConfig
 from rstar_jax.pipeline import models
 from rstar_jax.tools.aot import memory, plan, programs
@@ -34,28 +34,21 @@ def of_chips(config: Config, where: Slice, grace: float) -> Findings:
   except (OSError, ValueError) as error:
     yield Finding("warning", "model", one_line(error))
     return
-  meshes = {}
+  made: dict[str, AbstractMesh] = {}
   for name, chip in (("search_mesh", where.host), ("train_mesh", where)):
     try:
-      mesh = _mesh(getattr(config, name), chip)
+      mesh = meshes.abstract(getattr(config, name), chip.chips, chip.slices)
     except ValueError as error:
       yield Finding("error", name, f"config.{name}: {error}")
       continue
-    meshes[name] = mesh
+    made[name] = mesh
     yield _divides(name, model, mesh)
-  if "search_mesh" in meshes:
-    yield _search_memory(config, model, where, meshes["search_mesh"])
-  if "train_mesh" in meshes:
-    mesh = meshes["train_mesh"]
+  if mesh := made.get("search_mesh"):
+    yield _search_memory(config, model, where, mesh)
+  if mesh := made.get("train_mesh"):
     for name in _trainings(config):
       yield from _training(config, model, where, mesh, name, grace)
-    yield from _price(config, model, where, meshes)
-
-
-def _mesh(config: MeshConfig, where: Slice) -> AbstractMesh:
-  """Returns the mesh of a config field; raises ValueError if impossible."""
-  sizes = sharding.mesh_sizes(config, where.chips, where.slices)
-  return AbstractMesh(sizes, sharding.AXES)
+    yield from _price(config, model, where)
 
 
 def _divides(name: str, model: ModelConfig, mesh: AbstractMesh) -> Finding:
@@ -198,11 +191,9 @@ def _rates(
     return None
 
 
-def _price(
-  config: Config, model: ModelConfig, where: Slice, meshes: dict
-) -> Findings:
+def _price(config: Config, model: ModelConfig, where: Slice) -> Findings:
   """Estimates the price of the rounds."""
-  rates = _rates(config, model, where) if len(meshes) == 2 else None
+  rates = _rates(config, model, where)
   if rates is None:
     yield Finding("warning", "price", "not counted, for want of the above")
     return

@@ -10,7 +10,7 @@ from absl.testing import absltest, parameterized
 from jax.experimental.pallas import tpu as pltpu
 
 from rstar_jax.config.schema import MeshConfig
-from rstar_jax.models import sharding
+from rstar_jax.models import meshes
 from rstar_jax.models.kernels import shared_pages, shared_plan
 from rstar_jax.models.paged_attention import PagedAttention
 from rstar_jax.models.paths import Layer
@@ -116,7 +116,7 @@ class SharedPagesTest(parameterized.TestCase):
     paths.check(self, args, shared(args, reads))
 
   def test_on_a_mesh(self):
-    mesh = sharding.make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    mesh = meshes.make(MeshConfig(data=2, fsdp=2, tensor=2))
     parts = [
       paths.case(seed, [9, 21, 30, -1], heads=(2, 2)) for seed in range(4)
     ]

@@ -9,7 +9,7 @@ from absl.testing import absltest, parameterized
 
 from rstar_jax.config.schema import MeshConfig
 from rstar_jax.data import prefix_trees
-from rstar_jax.models import attention, sharding
+from rstar_jax.models import attention, meshes
 from rstar_jax.models.kernels import tree_attention
 from rstar_jax.models.kernels.tree_attention import Options
 
@@ -134,7 +134,7 @@ class TreeAttentionTest(parameterized.TestCase):
     dict(heads=(3, 1), rows=1),
   )
   def test_on_a_mesh(self, heads, rows):
-    mesh = sharding.make_mesh(MeshConfig(data=1, fsdp=2, tensor=2))
+    mesh = meshes.make(MeshConfig(data=1, fsdp=2, tensor=2))
     trees = tuple(jnp.asarray(each[:rows]) for each in _rows())
     arrays = [each[:rows] for each in _arrays(heads, 32, "float32")]
     run = functools.partial(

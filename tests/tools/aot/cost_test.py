@@ -8,7 +8,7 @@ import jax
 from absl.testing import absltest, parameterized
 
 from rstar_jax.config.schema import MeshConfig, TrainConfig
-from rstar_jax.models import sharding
+from rstar_jax.models import meshes
 from rstar_jax.models.config import ModelConfig
 from rstar_jax.tools.aot import chips, cost, programs
 from rstar_jax.tools.aot.cost import Work
@@ -31,7 +31,7 @@ _TINY = ModelConfig(
 
 def _mesh(tensor, fsdp=1):
   config = MeshConfig(data=1, fsdp=fsdp, tensor=tensor)
-  return sharding.make_mesh(config, jax.devices()[: tensor * fsdp])
+  return meshes.make(config, jax.devices()[: tensor * fsdp])
 
 
 class StepTest(parameterized.TestCase):

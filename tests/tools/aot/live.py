@@ -17,7 +17,7 @@ import jax
 from absl.testing import absltest, parameterized
 
 from rstar_jax.config.schema import MeshConfig, TrainConfig
-from rstar_jax.models import sharding
+from rstar_jax.models import meshes, sharding
 from rstar_jax.models.grouped_products import grouped
 from rstar_jax.models.kernels import tree_attention
 from rstar_jax.tools.aot import chips, compiler, cost, programs
@@ -36,7 +36,7 @@ _MODEL = dataclasses.replace(
 def _mesh(name, tensor):
   where = chips.parse(name)
   config = MeshConfig(data=where.slices, fsdp=-1, tensor=tensor)
-  return sharding.make_mesh(config, compiler.devices(where))
+  return meshes.make(config, compiler.devices(where))
 
 
 class ChipsTest(parameterized.TestCase):

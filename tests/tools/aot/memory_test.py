@@ -9,7 +9,7 @@ from jax.sharding import AbstractMesh
 
 from configs import phi3_mini, qwen2_5_math_1_5b, qwen2_5_math_7b
 from rstar_jax.config.schema import Config, TrainConfig
-from rstar_jax.models import sharding
+from rstar_jax.models import meshes
 from rstar_jax.tools.aot import memory, programs
 from tests.tools.aot import small
 
@@ -28,11 +28,11 @@ def compiled(file: str, *names: str) -> list[dict]:
 
 
 def mesh(*sizes: int) -> AbstractMesh:
-  return AbstractMesh(sizes, sharding.AXES)
+  return AbstractMesh(sizes, meshes.AXES)
 
 
 def mesh_of(row: dict) -> AbstractMesh:
-  return mesh(*(row["mesh"][axis] for axis in sharding.AXES))
+  return mesh(*(row["mesh"][axis] for axis in meshes.AXES))
 
 
 class CompiledTest(parameterized.TestCase):

@@ -11,7 +11,7 @@ from flax import nnx
 from rstar_jax.config.schema import MeshConfig, TrainConfig
 from rstar_jax.inference.engine import Engine
 from rstar_jax.inference.scoring import ScoringEngine
-from rstar_jax.models import int8, sharding
+from rstar_jax.models import int8, meshes, sharding
 from rstar_jax.models.paged_attention import PagedAttention
 from rstar_jax.models.step import stacked
 from rstar_jax.models.transformer import Transformer
@@ -23,7 +23,7 @@ jax.config.update("jax_num_cpu_devices", 4)
 
 def _mesh(data, tensor):
   config = MeshConfig(data=data, tensor=tensor)
-  return sharding.make_mesh(config, jax.devices()[: data * tensor])
+  return meshes.make(config, jax.devices()[: data * tensor])
 
 
 def _tiny():
@@ -160,7 +160,7 @@ class ProgramsTest(parameterized.TestCase):
   @parameterized.parameters(*programs.TRAINING)
   def test_of_training(self, name):
     config = small.config()
-    mesh = sharding.make_mesh(MeshConfig(data=1, fsdp=2, tensor=2))
+    mesh = meshes.make(MeshConfig(data=1, fsdp=2, tensor=2))
     of = config.reinforce if name == "reinforce" else config
     training = TrainConfig(batch_size=8, length=32, accumulate=2)
     setattr(of, "train" if name == "reinforce" else name, training)
@@ -174,7 +174,7 @@ class ProgramsTest(parameterized.TestCase):
 
   def test_of_training_of_low_rank_with_rounded_moments(self):
     config = small.config()
-    mesh = sharding.make_mesh(MeshConfig(data=1, fsdp=2, tensor=2))
+    mesh = meshes.make(MeshConfig(data=1, fsdp=2, tensor=2))
     options = dict(batch_size=8, length=32, accumulate=2)
     model = dataclasses.replace(_tiny(), dtype="bfloat16", num_layers=1)
     found = {}
@@ -199,7 +199,7 @@ class ProgramsTest(parameterized.TestCase):
   def test_rows_that_do_not_divide(self):
     config = small.config()
     config.sft = TrainConfig(batch_size=8, accumulate=4)
-    mesh = sharding.make_mesh(MeshConfig(data=1, fsdp=4))
+    mesh = meshes.make(MeshConfig(data=1, fsdp=4))
     with self.assertRaisesRegex(ValueError, "or accumulate=2"):
       programs.training_program("sft", _tiny(), config, mesh)
 

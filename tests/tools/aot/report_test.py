@@ -7,7 +7,7 @@ import jax
 from absl.testing import absltest
 
 from rstar_jax.config.schema import MeshConfig, TrainConfig
-from rstar_jax.models import sharding
+from rstar_jax.models import meshes
 from rstar_jax.tools.aot import chips, compiler, cost, programs, report
 from rstar_jax.tools.aot.compiler import Compiled
 from rstar_jax.tools.aot.report import Held
@@ -66,7 +66,7 @@ class SearchTest(absltest.TestCase):
   def test_by_sizes_alone(self):
     where = chips.parse("v5e:4x4")
     (row,) = report.search_rows(_config(), _MODEL, where, [])
-    mesh = sharding.make_mesh(MeshConfig(data=1, tensor=4))
+    mesh = meshes.make(MeshConfig(data=1, tensor=4))
     held = report.held_by(_MODEL, _config(), mesh, {})
     self.assertEqual(
       row["held_gib"]["weights"],
