@@ -210,10 +210,12 @@ def _flags() -> dict[str, flags.FlagHolder]:
 def main(argv: Sequence[str], given: dict[str, flags.FlagHolder]) -> None:
   if len(argv) > 1:
     raise ValueError(f"{argv[1]!r} is no flag")
-  config, rewards, bench, kinds, trees, output = (
-    each.value for each in given.values()
+  values = {name: each.value for name, each in given.items()}
+  config, output = values["config"], values["output"]
+  bench, kinds, trees = (
+    values[name] for name in ("processbench", "prmbench", "trees")
   )
-  if config is None or not rewards or not (bench or kinds or trees):
+  if config is None or not values["reward"] or not (bench or kinds or trees):
     raise ValueError(
       "give --config, --reward, and --processbench, --prmbench or --trees"
     )
@@ -222,7 +224,7 @@ def main(argv: Sequence[str], given: dict[str, flags.FlagHolder]) -> None:
   hosts.check_devices()
   figures = judge(
     config,
-    rewards,
+    values["reward"],
     by_subset=subsets(bench) if bench else None,
     by_kind=prmbench.read(open_source(kinds)[1]) if kinds else (),
     trees=reading.read_trees(trees) if trees else (),

@@ -39,11 +39,12 @@ _PLAN = flags.DEFINE_bool(
 )
 
 
-def rows(config: Config) -> Iterator[dict[str, Any]]:
-  """Compiles the programs of the flags, and yields a row for each."""
+def rows(
+  config: Config, topologies: Sequence[str], named: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+  """Compiles programs for each topology, and yields a row for each."""
   model = programs.model_config(config.policy.path, config.policy.dtype)
-  named = _PROGRAMS.value
-  for where in [chips.parse(each) for each in _TOPOLOGY.value]:
+  for where in [chips.parse(each) for each in topologies]:
     common = {"model": config.policy.path, "slice": where.name}
     search = [each for each in programs.SEARCH if each in named]
     training = [each for each in programs.TRAINING if each in named]
@@ -59,11 +60,11 @@ def rows(config: Config) -> Iterator[dict[str, Any]]:
       raise ValueError(f"{where.name}: {error}") from error
 
 
-def price(config: Config) -> dict[str, Any]:
-  """Returns the plan of the config's rounds, on each topology of the flags."""
+def price(config: Config, topologies: Sequence[str]) -> dict[str, Any]:
+  """Returns the plan of the config's rounds, on each topology."""
   model = programs.model_config(config.policy.path, config.policy.dtype)
   assumed, rates = plan.Assumptions(), {}
-  for where in [chips.parse(each) for each in _TOPOLOGY.value]:
+  for where in [chips.parse(each) for each in topologies]:
     try:
       rates[where.name] = plan.rates(config, model, where, assumed)
     except ValueError as error:
@@ -74,13 +75,17 @@ def price(config: Config) -> dict[str, Any]:
 def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise ValueError(f"{argv[1]!r} is no flag; the slice is --topology=v5e:4x4")
-  unknown = sorted(set(_PROGRAMS.value) - set(programs.NAMES))
+  named, topologies = _PROGRAMS.value, _TOPOLOGY.value
+  unknown = sorted(set(named) - set(programs.NAMES))
   if unknown:
     raise ValueError(f"--programs: {unknown} are none of {programs.NAMES}")
   # No device is used, and libtpu would look for one.
   jax.config.update("jax_platforms", "cpu")
   config = _CONFIG.value
-  for row in [price(config)] if _PLAN.value else rows(config):
+  found = rows(config, topologies, named)
+  if _PLAN.value:
+    found = [price(config, topologies)]
+  for row in found:
     outside.say(json.dumps(row))
 
 
