@@ -5,7 +5,6 @@ Each is the very function that an engine or a trainer jits, with all its layers.
 
 import dataclasses
 import functools
-import json
 import math
 import pathlib
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from rstar_jax.config.schema import Config, TrainConfig
 from rstar_jax.hf import model_config as hf_config
 from rstar_jax.hf import published
+from rstar_jax.hf.fields import read_json
 from rstar_jax.inference import programs as engine
 from rstar_jax.inference import sampler
 from rstar_jax.inference import sizes as sizes_lib
@@ -71,11 +71,11 @@ def model_config(path: str, dtype: str) -> ModelConfig:
     dtype: of parameters and activations.
 
   Raises:
-    ValueError: there is neither.
+    ValueError: there is neither, or the file is damaged.
   """
   file = pathlib.Path(path) / "config.json"
   if file.is_file():
-    fields = json.loads(file.read_text())
+    fields = read_json(file)
   elif path in published.MODELS:
     fields = published.MODELS[path]
   else:

@@ -53,6 +53,9 @@ class ModelTest(absltest.TestCase):
     (folder / "config.json").write_text(json.dumps(fields))
     found = programs.model_config(str(folder), "float32")
     self.assertEqual((found.num_layers, found.head_dim), (3, 16))
+    (folder / "config.json").write_text('{"model_type": "qwen2"')
+    with self.assertRaisesRegex(ValueError, "config.json .*: copy it again"):
+      programs.model_config(str(folder), "float32")
 
   def test_neither(self):
     with self.assertRaisesRegex(ValueError, "'nobody/nothing' is no folder"):
