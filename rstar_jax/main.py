@@ -41,7 +41,7 @@ _FIRST = (("evolve", None), ("evaluate", 0), ("rollout", 1), ("extract", 1))
 _READ = ("solve", "compare", "export")
 # Stages that work on one round, those that may have --round, and the lowest
 # round of each.
-_OF_ROUND = (*status.STAGES, "study", "export", "branch")
+_OF_ROUND = (*layout.STAGES, "study", "export", "branch")
 _ROUND_OR_NEWEST = ("solve", "compare")
 # Stages whose processes work independently. A rollout by reinforcement is not
 # among them, since it also trains.
@@ -338,7 +338,7 @@ def run() -> None:
       # The base model has no run, so the workdir is temporary.
       workdir = store.path(stack.enter_context(tempfile.TemporaryDirectory()))
     own = layout.host_folder(workdir, host.index)
-    if stage in ("evolve", *status.STAGES):
+    if stage in ("evolve", *layout.STAGES):
       stack.enter_context(alone_lib.alone(own))
     quiet = not flags.FLAGS["verbosity"].present
     file = None if stage in _READ else own / layout.LOG

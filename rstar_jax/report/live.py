@@ -132,7 +132,7 @@ class Watch:
       self._life = now
 
   def _read(self, files: Snapshot, changed: list[str]) -> None:
-    progress, problem = status.Status(str(self.workdir), [], {}, {}), ""
+    progress, problem = status.Status(str(self.workdir)), ""
     try:
       progress = status.look(self.workdir, files)
     except ValueError as error:

@@ -17,7 +17,6 @@ from rstar_jax.storage import layout, scalars, store
 from rstar_jax.storage.formatting import duration, grid
 from rstar_jax.storage.snapshot import Snapshot
 
-STAGES = tuple(layout.STAGES)
 # Shards of earlier versions have no second suffix.
 _SHARD = re.compile(r"^(?:(.*)/)?shard-(\d+)-of-(\d+)\.jsonl(?:\.zst)?$")
 # A journal of a shard, or a part of one.
@@ -89,9 +88,9 @@ class Status:
   """
 
   workdir: str
-  stages: list[Stage]
-  studies: dict[str, Stage]
-  last: dict[int, dict[str, Any]]
+  stages: list[Stage] = dataclasses.field(default_factory=list)
+  studies: dict[str, Stage] = dataclasses.field(default_factory=dict)
+  last: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)
   at_work: list[AtWork] = dataclasses.field(default_factory=list)
   left: float | None = None
 
@@ -107,7 +106,7 @@ def look(workdir: store.Path, files: Snapshot | None = None) -> Status:
     OSError: the bucket cannot be read.
     ValueError: config.json is not a run's config.
   """
-  found = Status(str(workdir), [], {}, {})
+  found = Status(str(workdir))
   files = files or Snapshot(workdir)
   config = files.read(layout.CONFIG)
   if not config and layout.CONFIG not in files:

@@ -10,8 +10,7 @@ import yaml
 from absl.testing import absltest, parameterized
 
 from rstar_jax.config import flag
-from rstar_jax.report import status
-from rstar_jax.storage import stopping
+from rstar_jax.storage import layout, stopping
 from rstar_jax.tools.aot import chips
 from tests.launch import bare_root
 from tests.launch import cloud as cloud_lib
@@ -136,7 +135,7 @@ class ManifestTest(parameterized.TestCase):
 
   def check_command(self, words: list[str]):
     given = dict(word.removeprefix("--").split("=", 1) for word in words)
-    self.assertIn(given["stage"], status.STAGES)
+    self.assertIn(given["stage"], layout.STAGES)
     config = flag.load_config(str(ROOT / given["config"]))
     for name in given:
       part = config
