@@ -63,14 +63,13 @@ def _compare(old: Any, new: Any, name: str) -> list[str]:
       for key in sorted(old.keys() | new.keys())
       for each in _compare(old.get(key), new.get(key), f"{name}.{key}")
     ]
-  if old and isinstance(old[0] if isinstance(old, list) else 0, dict):
-    if len(old) == len(new):
-      pairs = enumerate(zip(old, new, strict=True))
-      return [
-        each
-        for index, pair in pairs
-        for each in _compare(*pair, f"{name}[{index}]")
-      ]
+  lists = isinstance(old, list) and isinstance(new, list)
+  if lists and len(old) == len(new) and old and isinstance(old[0], dict):
+    return [
+      each
+      for index, pair in enumerate(zip(old, new, strict=True))
+      for each in _compare(*pair, f"{name}[{index}]")
+    ]
   return [] if old == new else [f"{name} was {old!r} and is {new!r}"]
 
 

@@ -20,6 +20,7 @@ from absl import logging
 from rstar_jax import outside
 from rstar_jax.config.schema import RemoteConfig, urls_of
 from rstar_jax.inference.http_post import BadAnswer, PromptTooLong
+from rstar_jax.inference.protocols import MOST_ID, MOST_REAL
 from rstar_jax.inference.server_pool import Servers
 from rstar_jax.steps import grammar, prompts
 from rstar_jax.storage.journal import Journal
@@ -33,9 +34,6 @@ UNKNOWN_ID = -1
 _CHARACTERS, _TIMES = 256, 2
 # Tokens of a choice where the request does not say how many.
 _MANY = 1 << 16
-# Bounds of log-probabilities and of token ids.
-_MOST_LOGPROB, _MOST_ID = 1e6, 1 << 31
-
 # Finishes of what a journal has in the place of an answer: {"finish", "why"}.
 _LOSSES = ("length", "lost")
 
@@ -323,13 +321,13 @@ def _tokens(
   ids = choice.get("token_ids") or [e.get("id", UNKNOWN_ID) for e in content]
   values = outside.sequence(values, "token_logprobs", int | float | None)
   for each in outside.sequence(ids, "token_ids", int):
-    outside.integer(each, "id of a token", UNKNOWN_ID, _MOST_ID)
+    outside.integer(each, "id of a token", UNKNOWN_ID, MOST_ID)
   if max(len(ids), len(values)) > most:
     raise outside.Bad(f"has more than {most} tokens in one sample")
   logprob = math.nan
   if values and None not in values:
     logprob = math.fsum(
-      outside.real(each, "log-probability", _MOST_LOGPROB) for each in values
+      outside.real(each, "log-probability", MOST_REAL) for each in values
     )
   if ids or values:
     return tuple(ids) or (UNKNOWN_ID,) * len(values), logprob

@@ -21,7 +21,7 @@ Sample = tuple[tuple[int, ...], tuple[float, ...]]
 _LEAST_P = 1e-6
 
 # Bounds of log-probabilities and raw values, and of token ids.
-_MOST_REAL, _MOST_ID = 1e6, 1 << 31
+MOST_REAL, MOST_ID = 1e6, 1 << 31
 
 
 @dataclasses.dataclass(frozen=True)
@@ -322,11 +322,11 @@ def _rows_of(answer: Any, name: str) -> list[dict[str, Any]]:
 
 def _checked_sample(ids: Any, logprobs: Any, most: int) -> Sample:
   for each in outside.sequence(ids, "token_ids", int):
-    outside.integer(each, "id of a token", 0, _MOST_ID)
+    outside.integer(each, "id of a token", 0, MOST_ID)
   if logprobs is None:
     raise outside.Bad("has no log-probabilities of its tokens")
   found = [
-    outside.real(each, "log-probability", _MOST_REAL)
+    outside.real(each, "log-probability", MOST_REAL)
     for each in outside.sequence(logprobs, "log-probabilities", object)
   ]
   if not 0 < len(ids) <= most or len(ids) != len(found):
@@ -385,7 +385,7 @@ def _checked_values(
         f"has {len(numbers)} numbers for a path, want {most}: it has to be a "
         "classifier with as many labels, read at the last token"
       )
-    values = [outside.real(each, "value", _MOST_REAL) for each in numbers]
+    values = [outside.real(each, "value", MOST_REAL) for each in numbers]
     if not all(map(math.isfinite, values)):
       raise outside.Bad("has a value that is no number")
     if len(values) == 2 and reading.pair is not None:

@@ -13,7 +13,7 @@ import dataclasses
 import math
 import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from absl import logging
@@ -208,8 +208,21 @@ class Service:
       clock.cancel()
       stop.cancel()
 
-  def _run(self, asked, stop, tell, watch) -> None:
-    """Answers a request; runs in a thread of its own."""
+  def _run(
+    self,
+    asked: Sequence[Asked],
+    stop: concurrent.futures.Future,
+    tell: Callable[[Event], None],
+    watch: bool,
+  ) -> None:
+    """Answers a request; runs in a thread of its own.
+
+    Args:
+      asked: the request's questions.
+      stop: its cancelling ends the search.
+      tell: takes news, in any thread.
+      watch: whether news of trees are wanted.
+    """
     growth = [Growth(self.solver.counted) for _ in asked]
 
     def grown(index: int, tree: Tree) -> None:

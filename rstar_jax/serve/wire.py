@@ -15,7 +15,7 @@ Each choice of an answer has a field `rstar_jax`; see `report`.
 import dataclasses
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rstar_jax import outside
@@ -359,7 +359,7 @@ def cut(
   parts: Sequence[str],
   stop: Sequence[str],
   limit: int | None,
-  count: Any,
+  count: Callable[[str, int], int],
 ) -> tuple[list[str], str]:
   """Cuts an answer at the first stop text or at the token limit.
 
