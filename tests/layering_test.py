@@ -36,7 +36,7 @@ ONLY_IN = {
   "backports": ("storage.records",),
   "gguf": ("hf.gguf",),
   "datasets": ("data.hub",),
-  "huggingface_hub": ("hf.folders", "hf.upload"),
+  "huggingface_hub": ("hf.finding", "hf.upload"),
   "pyarrow": ("data.parquet",),
   "tensorflow_datasets": ("data.tfds",),
   "tensorboardX": ("storage.metrics",),

@@ -147,7 +147,7 @@ class Merged:
       return self._adapter.shape(_PREFIX + name)
     return self._base.shape(name)
 
-  def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
+  def read(self, name: str, index: tensors.Index) -> np.ndarray:
     if name in self._replaced:
       return self._adapter.read(_PREFIX + name, index)
     block = self._base.read(name, index)

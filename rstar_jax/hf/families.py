@@ -12,10 +12,9 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
+from rstar_jax.hf.tensors import Index
 from rstar_jax.models.config import Mixture, ModelConfig
-
-Path = tuple[str | int, ...]
-Index = tuple[slice, ...]
+from rstar_jax.models.transformer import Path
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,6 @@ their devices.
 
 import contextlib
 import dataclasses
-import difflib
 import math
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from flax import nnx
 from rstar_jax.hf import (
   adapters,
   families,
+  finding,
   model_config,
   mxfp4,
   pickles,
@@ -31,19 +31,12 @@ from rstar_jax.hf.fields import read_json
 from rstar_jax.hf.gguf import GgufFile
 from rstar_jax.models import llama_form, sharding
 from rstar_jax.models.config import ModelConfig
-from rstar_jax.models.transformer import Transformer
+from rstar_jax.models.transformer import Path, Transformer
 from rstar_jax.storage import store
 
 # The base model that the package ships.
 BASE_MODEL = pathlib.Path(__file__).parents[1] / "base_model"
 
-# The policies of a run, below its folder.
-_OF_RUN = "round_*/policy"
-
-# Files of weights, which only `load_*` functions need.
-WEIGHTS = ("*.safetensors", pickles.FILES.pattern)
-# Files to download from the Hub; pickled weights only without safetensors.
-_WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 # The field with the original family of a model that is saved as a Llama.
 FORM_OF = "rstar_family"
 # Tensors of old files that are not weights.
@@ -151,8 +144,8 @@ def read_config(
   Raises:
     ValueError: the decoder does not compute the model.
   """
-  with store.local(name_or_folder, WEIGHTS) as place:
-    path = find(place, weights=False)
+  with store.local(name_or_folder, finding.WEIGHTS) as place:
+    path = finding.find(place, weights=False)
     if adapters.is_adapter(path):
       return read_config(adapters.base_of(path))
     fields, _, where = _describe(path)
@@ -176,27 +169,10 @@ class _Source:
   where: str
 
 
-def gguf_file(name_or_folder: str | pathlib.Path) -> pathlib.Path | None:
-  """Returns the GGUF file at a path or in a folder, None for other models."""
-  path = pathlib.Path(name_or_folder)
-  if path.is_file():
-    return path
-  described = ("config.json", adapters.CONFIG)
-  if path.is_dir() and not any((path / name).exists() for name in described):
-    files = sorted(path.glob("*.gguf"))
-    if len(files) != 1:
-      many = f", but {len(files)} of these" if files else ""
-      raise FileNotFoundError(
-        f"{path} has neither a config.json nor one .gguf file{many}"
-      )
-    return files[0]
-  return None
-
-
 def base_of_adapter(name_or_folder: str | store.Path) -> str | None:
   """Returns the base model that an adapter names, None for other models."""
-  with store.local(name_or_folder, WEIGHTS) as place:
-    path = find(place, weights=False)
+  with store.local(name_or_folder, finding.WEIGHTS) as place:
+    path = finding.find(place, weights=False)
     return adapters.base_of(path) if adapters.is_adapter(path) else None
 
 
@@ -211,7 +187,7 @@ def _open(
     adapted: whether the model is an adapter's base.
   """
   with store.local(name_or_folder) as place:
-    path = find(place)
+    path = finding.find(place)
     if adapters.is_adapter(path):
       if adapted:
         raise ValueError(
@@ -252,82 +228,16 @@ def _merged(base: _Source, folder: pathlib.Path) -> _Source:
   return _Source(fields, merged, str(folder))
 
 
-def find(
-  name_or_folder: str | pathlib.Path, *, weights: bool = True
-) -> pathlib.Path:
-  """Returns a model's local folder; downloads a name on the Hub.
-
-  Args:
-    name_or_folder: a path on the disk, or a name on the Hub.
-    weights: whether weights are downloaded too.
-
-  Raises:
-    ValueError: there is no such model; one line.
-  """
-  path = pathlib.Path(name_or_folder)
-  if not path.exists():
-    return _download(str(name_or_folder), weights)
-  if policies := sorted(path.glob(_OF_RUN)):
-    raise ValueError(
-      f"{path} is a run, and no model: name one of its models, such as "
-      f"{policies[-1]}"
-    )
-  for file in [path] if path.is_file() else sorted(path.iterdir()):
-    if _is_pointer(file):
-      raise ValueError(
-        f"{file} is a pointer of Git LFS, not the file itself: run `git lfs "
-        "pull` in its repository"
-      )
-  return path
-
-
-def _is_pointer(file: pathlib.Path) -> bool:
-  """Returns whether a file is a Git LFS pointer instead of the content."""
-  if not store.matches(file.name, *_WANTED, *WEIGHTS, "*.gguf"):
-    return False
-  # Pointers have fewer than 1024 bytes, by their format.
-  small = file.is_file() and file.stat().st_size < 1024
-  return small and file.read_bytes().startswith(b"version https://git-lfs.")
-
-
 def _describe(
   path: pathlib.Path,
 ) -> tuple[Mapping[str, Any], GgufFile | None, pathlib.Path]:
   """Returns a model's fields, its GGUF file or None, and the file read."""
-  if file := gguf_file(path):
+  if file := finding.gguf_file(path):
     opened = GgufFile(file)
     return opened.fields, opened, file
   file = path / "config.json"
   # Some models have infinity in fields that are not read here.
   return read_json(file, constant=float), None, file
-
-
-def _download(name: str, weights: bool) -> pathlib.Path:
-  import huggingface_hub
-
-  wanted = [each for each in _WANTED if weights or each not in WEIGHTS]
-  try:
-    folder = pathlib.Path(
-      huggingface_hub.snapshot_download(name, allow_patterns=wanted)
-    )
-    if weights and not any(folder.glob(tensors.FILES.pattern)):
-      older = [*_WANTED, pickles.FILES.pattern]
-      huggingface_hub.snapshot_download(name, allow_patterns=older)
-    return folder
-  except (OSError, ValueError) as error:
-    reason = str(error).strip().partition("\n")[0]
-    raise ValueError(
-      f"there is no folder {name}{_hint(name)}, and the hub does not give a "
-      f"model of that name: {reason}"
-    ) from None
-
-
-def _hint(name: str) -> str:
-  """Returns a hint at a similar folder, "" without one."""
-  path = pathlib.Path(name)
-  names = [each.parent.name for each in path.parent.glob("*/config.json")]
-  near = difflib.get_close_matches(path.name, names, n=1)
-  return f" (did you mean {path.parent / near[0]}?)" if near else ""
 
 
 def _load(
@@ -363,7 +273,7 @@ def _load(
     places = {
       path: variable.get_value() for path, variable in nnx.to_flat_state(wanted)
     }
-  by_path: dict[families.Path, list[families.Entry]] = {}
+  by_path: dict[Path, list[families.Entry]] = {}
   for entry in entries:
     by_path.setdefault(entry.path, []).append(entry)
   # The largest come first, while there is memory for copies.
@@ -412,7 +322,7 @@ class _Reader:
     self._shape, self._dtype = shape, jnp.dtype(dtype)
     self._blocks: dict[tuple, np.ndarray] = {}
 
-  def __call__(self, index: families.Index) -> np.ndarray:
+  def __call__(self, index: tensors.Index) -> np.ndarray:
     key = tuple(
       part.indices(size) for part, size in zip(index, self._shape, strict=True)
     )
@@ -426,7 +336,7 @@ class _Reader:
       self._blocks[key] = block
     return self._blocks[key]
 
-  def _read(self, entry, index: families.Index) -> np.ndarray:
+  def _read(self, entry, index: tensors.Index) -> np.ndarray:
     where = families.disk_index(entry, index)
     block = self._source.read(entry.name, where)
     return families.from_disk(block, entry, index)

@@ -30,8 +30,6 @@ _APART = (
 _FUSED = ("self_attn.qkv_proj", "mlp.gate_up_proj")
 _TABLES = (gguf_metadata.LLAMA3, gguf_metadata.SHORT, gguf_metadata.LONG)
 
-Index = tuple[slice, ...]
-
 # The first bytes of a file.
 _MAGIC = b"GGUF"
 
@@ -93,7 +91,7 @@ class GgufFile:
     # GGUF lists axes from the innermost.
     return tuple(int(size) for size in reversed(self._tensor(name).shape))
 
-  def read(self, name: str, index: Index | None = None) -> np.ndarray:
+  def read(self, name: str, index: tensors.Index | None = None) -> np.ndarray:
     """Reads one tensor, or a part of it.
 
     Args:

@@ -7,7 +7,7 @@ the first in the low bits; and a scale in e8m0, the power of two 2^(byte - 127)
 
 import numpy as np
 
-from rstar_jax.hf.tensors import PACKED, Tensors
+from rstar_jax.hf.tensors import PACKED, Index, Tensors
 
 BLOCK = 32
 _BLOCKS, _SCALES = PACKED
@@ -44,7 +44,7 @@ class Dequantized:
     experts, outputs, blocks, _ = self._tensors.shape(name + _BLOCKS)
     return experts, blocks * BLOCK, outputs
 
-  def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
+  def read(self, name: str, index: Index) -> np.ndarray:
     """Returns a block of a tensor; float32 for a packed one.
 
     Raises:

@@ -91,7 +91,7 @@ class PickledFolder:
       tensors.refuse_kind(storage.file, name, storage.kind)
     return tensor.shape
 
-  def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
+  def read(self, name: str, index: tensors.Index) -> np.ndarray:
     storage, first, shape, strides = self._tensors[name]
     rest = index
     if shape:

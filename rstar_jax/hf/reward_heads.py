@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from rstar_jax.hf.tensors import Tensors
+from rstar_jax.hf.tensors import Index, Tensors
 from rstar_jax.models.config import ModelConfig
 
 # Kinds of heads: how each is stored, and the meaning of its outputs.
@@ -193,6 +193,6 @@ class _WithHead:
     made = self._made.get(name)
     return self._weights.shape(name) if made is None else made.shape
 
-  def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
+  def read(self, name: str, index: Index) -> np.ndarray:
     made = self._made.get(name)
     return self._weights.read(name, index) if made is None else made[index]

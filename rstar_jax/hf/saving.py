@@ -19,7 +19,7 @@ from rstar_jax.hf import (
   tensors,
 )
 from rstar_jax.models import llama_form, sharding
-from rstar_jax.models.transformer import Transformer, arrays_of
+from rstar_jax.models.transformer import Path, Transformer, arrays_of
 from rstar_jax.steps.tokenizer import Tokenizer
 from rstar_jax.storage import json_io, store
 
@@ -60,7 +60,7 @@ def save_ppm(
 
 def _parts(
   entries: Sequence[families.Entry],
-  arrays: Mapping[families.Path, jax.Array],
+  arrays: Mapping[Path, jax.Array],
 ) -> Iterator[np.ndarray]:
   """Yields the tensors' values as they are written, one by one."""
   for _, own in itertools.groupby(entries, key=lambda entry: entry.name):

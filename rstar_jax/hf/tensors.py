@@ -22,6 +22,10 @@ INDEX = "model.safetensors.index.json"
 _SINGLE = "model.safetensors"
 
 
+# A block of a tensor: a slice of each axis.
+Index = tuple[slice, ...]
+
+
 class Files(NamedTuple):
   """The names of a folder's files of weights.
 
@@ -79,7 +83,7 @@ class Tensors(Protocol):
     """Returns a shape; raises ValueError unless the dtype is a float."""
     ...
 
-  def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
+  def read(self, name: str, index: Index) -> np.ndarray:
     """Returns a block of a tensor, in its stored dtype.
 
     Raises:
@@ -124,7 +128,7 @@ class SafetensorsFolder:
         refuse_kind(file, name, found.get_dtype())
       return tuple(found.get_shape())
 
-  def read(self, name: str, index: tuple[slice, ...]) -> np.ndarray:
+  def read(self, name: str, index: Index) -> np.ndarray:
     # Opened for each read: a mapped file keeps in memory all that was read from
     # it, in the end the whole model.
     file = self._files[name]

@@ -3,7 +3,7 @@
 import tempfile
 from typing import Any
 
-from rstar_jax.hf import folders, gguf_tokenizer
+from rstar_jax.hf import finding, folders, gguf_tokenizer
 from rstar_jax.hf.gguf import GgufFile
 from rstar_jax.steps import prompts
 from rstar_jax.steps.tokenizer import HfTokenizer
@@ -28,11 +28,11 @@ def load_tokenizer(
     ValueError: no tokenizer can be read; or, with markers, it changes texts.
   """
   options: dict[str, Any] = {"add_markers": add_markers, "prompt": prompt}
-  with store.local(base, folders.WEIGHTS) as base:
+  with store.local(base, finding.WEIGHTS) as base:
     # Given a name, the library asks the Hub for each file, repeatedly if there
     # is no network.
-    base = folders.find(base, weights=False)
-    file = folders.gguf_file(base)
+    base = finding.find(base, weights=False)
+    file = finding.gguf_file(base)
     if file is None:
       try:
         return HfTokenizer(base, **options)

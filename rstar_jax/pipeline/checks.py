@@ -11,7 +11,7 @@ from rstar_jax.data import problems as problems_lib
 from rstar_jax.data import released, training
 from rstar_jax.grading import judging
 from rstar_jax.grading.grader import Grader
-from rstar_jax.hf import folders
+from rstar_jax.hf import finding
 from rstar_jax.pipeline.hosts import Host, wait_until
 from rstar_jax.steps.tokenizer import HfTokenizer
 from rstar_jax.storage import json_io, layout, store
@@ -58,7 +58,7 @@ def check_base(config: Config) -> None:
   """
   base = config.policy.path
   if base and not store.is_remote(base):
-    folders.find(base, weights=False)
+    finding.find(base, weights=False)
 
 
 def try_plugins(config: Config, problem: Problem) -> None:

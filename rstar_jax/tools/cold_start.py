@@ -31,7 +31,7 @@ from rstar_jax.data import gsm8k
 from rstar_jax.data.files import ProblemError
 from rstar_jax.data.sources import open_source
 from rstar_jax.grading.grader import Grader
-from rstar_jax.hf import folders
+from rstar_jax.hf import finding
 from rstar_jax.sandbox.pool import Sandbox
 from rstar_jax.storage import store
 from rstar_jax.training import own_data
@@ -161,7 +161,7 @@ def main(argv: list[str]) -> None:
   given = flags.FLAGS
   output = store.path(given.output)
   # Early, since programs run for minutes before the model is needed.
-  folders.find(given.policy, weights=False)
+  finding.find(given.policy, weights=False)
   parts = divide(read(given.gsm8k))
   with Sandbox() as sandbox, Grader() as grader:
     solutions, left_out = rewrite(
