@@ -191,10 +191,13 @@ class OpenAi:
     )
     if answers:
       found = [_logprobs_by_name(row.get("logprobs"), reading) for row in rows]
-      return _checked_values(
-        found, count, dataclasses.replace(reading, pair=(0, 1))
-      )
-    return _checked_values([row.get("data") for row in rows], count, reading)
+      return _checked_values(found, count, (0, 1))
+    return _checked_values(
+      [row.get("data") for row in rows],
+      count,
+      reading.pair,
+      by_token=reading.source == "token_classify",
+    )
 
   def _body(self, **fields: Any) -> bytes:
     named = {"model": self.model} if self.model else {}
@@ -276,13 +279,10 @@ class SgLang:
     rows = outside.sequence(answer, "answer", dict)
     if reading.source == "answers":
       found = [_logprobs_by_id(row.get("meta_info"), reading) for row in rows]
-      return _checked_values(
-        found, count, dataclasses.replace(reading, pair=(0, 1))
-      )
+      return _checked_values(found, count, (0, 1))
     # SGLang pools the last token of any classifier.
-    reading = dataclasses.replace(reading, source="classify")
     return _checked_values(
-      [row.get("embedding") for row in rows], count, reading
+      [row.get("embedding") for row in rows], count, reading.pair
     )
 
 
@@ -370,15 +370,27 @@ def _complete(found: dict[int, Any]) -> list[Any]:
 
 
 def _checked_values(
-  rows: list[Any], count: int, reading: Reading
+  rows: list[Any],
+  count: int,
+  pair: tuple[int, int] | None,
+  *,
+  by_token: bool = False,
 ) -> list[float]:
+  """Returns the raw value of each row.
+
+  Args:
+    rows: numbers for each path.
+    count: number of paths.
+    pair: see `Reading`, here as indices of a row.
+    by_token: whether a row has numbers for each token, of which the last count.
+  """
   if len(rows) != count:
     raise outside.Bad(f"has {len(rows)} values of {count} paths")
-  most = 1 if reading.pair is None else 2
+  most = 1 if pair is None else 2
   found = []
   for row in rows:
     numbers = outside.sequence(row, "values", object)
-    if reading.source == "token_classify" and numbers:
+    if by_token and numbers:
       numbers = outside.sequence(numbers[-1], "values", object)
     if not 1 <= len(numbers) <= most:
       raise outside.Bad(
@@ -388,8 +400,8 @@ def _checked_values(
     values = [outside.real(each, "value", MOST_REAL) for each in numbers]
     if not all(map(math.isfinite, values)):
       raise outside.Bad("has a value that is no number")
-    if len(values) == 2 and reading.pair is not None:
-      good, bad = reading.pair
+    if len(values) == 2:
+      good, bad = pair
       values = [values[good] - values[bad]]
     found.append(values[0])
   return found
