@@ -167,11 +167,11 @@ def from_fields(fields: Mapping[str, Any], where: str) -> ModelConfig:
   if family not in known:
     raise ValueError(f"{where}: model_type={family!r}; known are {known}")
   _check_plain(file, family)
-  silent = _FAMILIES[family]
+  about = _FAMILIES[family]
   heads, width = file.whole("num_attention_heads"), file.whole("hidden_size")
   if family in {"llama"} | _GEMMAS and width % heads:
     file.refuse("hidden_size", f"a multiple of num_attention_heads={heads}")
-  kv_heads = file.whole("num_key_value_heads", silent.kv_heads, null=True)
+  kv_heads = file.whole("num_key_value_heads", about.kv_heads, null=True)
   kv_heads = heads if kv_heads is None else kv_heads
   if heads % kv_heads:
     file.refuse(
@@ -179,23 +179,23 @@ def from_fields(fields: Mapping[str, Any], where: str) -> ModelConfig:
       f"a divisor of num_attention_heads={heads}",
       kv_heads,
     )
-  head_dim = file.whole("head_dim", silent.head_dim)
+  head_dim = file.whole("head_dim", about.head_dim)
   head_dim = width // heads if head_dim is None else head_dim
   biased, mlp_biased = (
-    name in silent.biases and file.flag(name, silent.biased)
+    name in about.biases and file.flag(name, about.biased)
     for name in _BOTH_BIASES
   )
-  fields = {
+  found = {
     "qkv_bias": family == "qwen2" or biased,
     "o_bias": biased,
     "mlp_bias": mlp_biased,
-    **silent.fixed,
+    **about.fixed,
     **_scales(file, family, head_dim),
   }
   layers = _layers(file, family, head_dim, kv_heads)
   # The largest over layers, which pages need room for.
   for name in ("num_kv_heads", "head_dim"):
-    fields[name] = max(each[name] for each in layers)
+    found[name] = max(each[name] for each in layers)
   return ModelConfig(
     family=family,
     vocab_size=file.whole("vocab_size"),
@@ -203,11 +203,11 @@ def from_fields(fields: Mapping[str, Any], where: str) -> ModelConfig:
     embed_dim=width,
     num_heads=heads,
     mlp_dim=file.whole("intermediate_size"),
-    rms_eps=file.number("rms_norm_eps", silent.eps),
+    rms_eps=file.number("rms_norm_eps", about.eps),
     activation=_activation(file, family),
-    tied_embeddings=file.flag("tie_word_embeddings", silent.tied),
+    tied_embeddings=file.flag("tie_word_embeddings", about.tied),
     max_length=file.whole("max_position_embeddings"),
-    **fields | in_turns(layers),
+    **found | in_turns(layers),
   )
 
 
@@ -577,14 +577,14 @@ def _windows(
   If a family's `windows` are "named", `layer_types` names them. Otherwise it
   configures only the cache of `transformers`, and must agree.
   """
-  layers, silent = len(rotated), _FAMILIES[family]
+  layers, about = len(rotated), _FAMILIES[family]
   longest = file.whole("max_position_embeddings")
   window, start = None, 0
-  if not silent.switched or file.flag("use_sliding_window", False):
-    window = file.whole("sliding_window", silent.window, null=True)
+  if not about.switched or file.flag("use_sliding_window", False):
+    window = file.whole("sliding_window", about.window, null=True)
   if family in ("qwen2", "qwen3"):
     start = file.whole("max_window_layers", 28, least=None)
-  every = silent.every
+  every = about.every
   if family == "gemma3_text":
     every = file.whole("sliding_window_pattern", every)
   kinds = file.value("layer_types", None)
@@ -615,8 +615,8 @@ def _windows(
     window = longest if family in rope_config.BY_KIND else None
   if window is None:
     return 0, [FULL] * layers
-  if silent.windows != "named":
-    right = layers if silent.windows == "all" else 0
+  if about.windows != "named":
+    right = layers if about.windows == "all" else 0
     if sliding != right:
       file.refuse(
         "sliding_window",
