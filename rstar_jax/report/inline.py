@@ -19,13 +19,12 @@ from etils import epath
 from rstar_jax.config.schema import ExtractConfig
 from rstar_jax.data import pairs as pairs_lib
 from rstar_jax.data import trajectories as trajectories_lib
-from rstar_jax.report import page, records
+from rstar_jax.report import forest, inputs, page
 from rstar_jax.search.tree import Tree
-from rstar_jax.storage import json_io, layout
-from rstar_jax.storage import records as records_io
+from rstar_jax.storage import json_io, layout, records
 
 # Smaller than the default, since a notebook stores its outputs.
-_BUDGET = records.Budget(tree_bytes=2_000_000, rows=2_000)
+_BUDGET = forest.Budget(tree_bytes=2_000_000, rows=2_000)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +66,7 @@ def show_run(
   Raises:
     ValueError, OSError: the folder or a record in it cannot be read.
   """
-  text = page.render(records.read(folder, _BUDGET))
+  text = page.render(inputs.read(folder, _BUDGET))
   return Frame(text, _tree(problem, round_) if problem else "")
 
 
@@ -97,13 +96,13 @@ def show_trees(found: Sequence[Tree]) -> Frame:
       ("sft", list(map(trajectories_lib.to_dict, solutions))),
       ("pairs", list(map(pairs_lib.to_dict, pairs))),
     ):
-      shard = layout.stage_folder(folder, 1, name) / records_io.shard_name(0, 1)
-      records_io.write_shard(shard, rows)
+      shard = layout.stage_folder(folder, 1, name) / records.shard_name(0, 1)
+      records.write_shard(shard, rows)
     annotation = "ppm" if guided else "terminal"
     json_io.write(
       folder / "config.json", {"rounds": [{"annotation": annotation}]}
     )
-    text = page.render(records.read(folder, _BUDGET))
+    text = page.render(inputs.read(folder, _BUDGET))
   return Frame(text, _tree(found[0].problem.id, 1))
 
 

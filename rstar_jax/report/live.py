@@ -20,8 +20,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from rstar_jax import outside
+from rstar_jax.report import inputs, page, status
 from rstar_jax.report import overview as overview_lib
-from rstar_jax.report import page, records, status
 from rstar_jax.report import trees as trees_lib
 from rstar_jax.report.newest import Newest
 from rstar_jax.storage import layout, store
@@ -137,7 +137,7 @@ class Watch:
       progress = status.look(self.workdir, files)
     except ValueError as error:
       problem = str(error)
-    read = records.now(self.workdir.name, files)
+    read = inputs.now(self.workdir.name, files)
     self._newest.read(files, changed, read["config"])
     overview = overview_lib.overview(read)
     overview["live"] = _of_status(progress)

@@ -1,4 +1,4 @@
-"""Computes the numbers of the first page from `records.read`.
+"""Computes the numbers of the first page from `inputs.read`.
 
 Pure functions of records; each returns rows that the page shows unchanged.
 """

@@ -18,9 +18,8 @@ from absl import logging
 from etils import epath
 
 from rstar_jax import outside
-from rstar_jax.report import forest
+from rstar_jax.report import forest, inputs
 from rstar_jax.report import overview as overview_lib
-from rstar_jax.report import records as records_lib
 from rstar_jax.report import trees as trees_lib
 from rstar_jax.storage import layout, store
 
@@ -78,7 +77,7 @@ def write(
   """
   path = store.path(workdir) / layout.REPORT
   # The folder's name may be invalid Unicode.
-  text = outside.valid(render(records_lib.read(workdir, budget)))
+  text = outside.valid(render(inputs.read(workdir, budget)))
   store.write(path, text.encode())
   return path
 
@@ -103,7 +102,7 @@ def render(records: Mapping[str, Any]) -> str:
   """Returns the page as text.
 
   Args:
-    records: the result of `records.read`.
+    records: the result of `inputs.read`.
   """
   return _page(
     str(records["name"]),

@@ -17,7 +17,7 @@ from absl.testing import absltest, parameterized
 from rstar_jax.evaluation import accuracy, solutions, tables
 from rstar_jax.grading.voting import vote_key
 from rstar_jax.pipeline import backends, solve
-from rstar_jax.report import records as report_lib
+from rstar_jax.report import inputs
 from rstar_jax.report import trees as trees_lib
 from rstar_jax.search import mcts
 from rstar_jax.search.tree import ANSWER, RIGHT, WRONG, Child, Tree
@@ -91,7 +91,7 @@ class ChooseEverywhereTest(parameterized.TestCase):
     records.write_shard(
       shard.with_name(f"trees-{shard.name}"), [self.tree.to_record()]
     )
-    found = report_lib.read(self.folder)
+    found = inputs.read(self.folder)
     [row] = found["problems"]
     self.assertEqual(row["solved"], node == CENTS)
     drawn = trees_lib.decode(found["trees"][row["block"]])

@@ -8,9 +8,8 @@ from absl.testing import absltest, parameterized
 
 from rstar_jax.config.schema import ExtractConfig
 from rstar_jax.data import pairs, trajectories
-from rstar_jax.report import forest, records, trees
-from rstar_jax.storage import json_io
-from rstar_jax.storage import records as records_lib
+from rstar_jax.report import forest, inputs, trees
+from rstar_jax.storage import json_io, records
 from tests.report import workdirs
 
 
@@ -33,7 +32,7 @@ class ForestTest(parameterized.TestCase):
     json_io.write(
       self.folder / "config.json", {"eval": {"answer_select": "majority"}}
     )
-    found = records.read(self.folder)["problems"]
+    found = inputs.read(self.folder)["problems"]
     self.assertEqual([row["solved"] for row in found], [False, True, False])
 
   def test_the_list_shows_the_beginning_of_a_question(self):
@@ -41,7 +40,7 @@ class ForestTest(parameterized.TestCase):
     problem = dataclasses.replace(tree.problem, question="x" * 999)
     tree.problem = problem
     workdirs.write_round(self.folder, 1, [tree])
-    found = records.read(self.folder)
+    found = inputs.read(self.folder)
     self.assertEqual(found["problems"][0]["question"], "x" * 159 + "…")
     # The whole of it is with the tree.
     self.assertEqual(
@@ -50,13 +49,13 @@ class ForestTest(parameterized.TestCase):
 
   def test_several_trees_of_a_problem(self):
     workdirs.write_round(self.folder, 1, [workdirs.apples()] * 2)
-    found = records.read(self.folder)["problems"]
+    found = inputs.read(self.folder)["problems"]
     self.assertEqual([row["tree"] for row in found], [0, 1])
 
   def test_trees_of_turns_are_those_of_their_round(self):
     some = [workdirs.apples(f"p{i}") for i in range(4)]
     workdirs.write_round(self.folder, 1, some)
-    expected = records.read(self.folder)
+    expected = inputs.read(self.folder)
     folder = self.folder / "round_1" / "trees"
     for path in folder.iterdir():
       path.unlink()
@@ -65,10 +64,10 @@ class ForestTest(parameterized.TestCase):
       # What a policy wrote is left out.
       for record in trees_of:
         record["draws"] = [[0, 1, [5, 6], [-0.5, -0.25]]]
-      records_lib.write_shard(
+      records.write_shard(
         folder / f"turn-{turn:05d}" / "shard-00000-of-00001.jsonl.zst", trees_of
       )
-    found = records.read(self.folder)
+    found = inputs.read(self.folder)
     self.assertLen(found["trees"], 4)
     for name in ("problems", "trees"):
       self.assertEqual(found[name], expected[name])
@@ -77,9 +76,9 @@ class ForestTest(parameterized.TestCase):
     some = [workdirs.apples(f"p{i}") for i in range(7)]
     for number in (1, 2):
       workdirs.write_round(self.folder, number, some)
-    size = max(map(len, records.read(self.folder)["trees"]))
+    size = max(map(len, inputs.read(self.folder)["trees"]))
     budget = forest.Budget(tree_bytes=6 * size)
-    found = records.read(self.folder, budget)
+    found = inputs.read(self.folder, budget)
     self.assertLessEqual(sum(map(len, found["trees"])), 6 * size)
     self.assertLen(found["problems"], 14)
     newest, oldest = found["sets"]
@@ -93,7 +92,7 @@ class ForestTest(parameterized.TestCase):
     some = [workdirs.apples(f"p{i}") for i in range(7)]
     for number in (1, 2):
       workdirs.write_round(self.folder, number, some)
-    found = records.read(self.folder, forest.Budget(rows=4))
+    found = inputs.read(self.folder, forest.Budget(rows=4))
     self.assertLen(found["problems"], 4)
     self.assertEqual([each["listed"] for each in found["sets"]], [2, 2])
     self.assertEqual([each["problems"] for each in found["sets"]], [7, 7])
@@ -101,11 +100,11 @@ class ForestTest(parameterized.TestCase):
   def test_shards_beyond_the_budget_are_counted_and_not_read(self):
     folder = self.folder / "round_1" / "trees"
     for index in range(2):
-      records_lib.write_shard(
-        folder / records_lib.shard_name(index, 2),
+      records.write_shard(
+        folder / records.shard_name(index, 2),
         [workdirs.apples(f"p{index}").to_record()],
       )
-    found = records.read(self.folder, forest.Budget(rows=1))
+    found = inputs.read(self.folder, forest.Budget(rows=1))
     self.assertEqual(
       {name: found["sets"][0][name] for name in ("problems", "listed", "read")},
       {"problems": 2, "listed": 1, "read": 1},
@@ -130,16 +129,16 @@ class ForestTest(parameterized.TestCase):
         ("pairs", number + index, pairs.to_dict(pair) | ids),
       ):
         total = 3 if name == "trees" else int(first[-5:])
-        path = folder / name / records_lib.shard_name(place, total)
-        records_lib.write_shard(path, [each])
+        path = folder / name / records.shard_name(place, total)
+        records.write_shard(path, [each])
     opened = []
 
     def each_row(path):
       opened.append(path)
-      return records_lib.each_row(path)
+      return records.each_row(path)
 
     with mock.patch.object(forest, "each_row", each_row):
-      found = records.read(self.folder)
+      found = inputs.read(self.folder)
     self.assertLen(found["trees"], 3)
     for packed in found["trees"]:
       drawn = trees.decode(packed)
@@ -152,12 +151,12 @@ class ForestTest(parameterized.TestCase):
     record = workdirs.apples().to_record()
     # No tree: a parent that comes after its child.
     record["nodes"]["parent"][1] = 9
-    name = records_lib.shard_name(0, 1)
+    name = records.shard_name(0, 1)
     path = self.folder / "round_1" / "trees" / name
-    records_lib.write_shard(path, [workdirs.apples().to_record(), record])
+    records.write_shard(path, [workdirs.apples().to_record(), record])
     with self.assertRaisesRegex(ValueError, "parents come first"):
-      records.read(self.folder)
-    found = records.read(self.folder, forest.Budget(tree_bytes=0))
+      inputs.read(self.folder)
+    found = inputs.read(self.folder, forest.Budget(tree_bytes=0))
     self.assertEqual([row["nodes"] for row in found["problems"]], [10, 10])
     self.assertEqual(found["trees"], [])
 

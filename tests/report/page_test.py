@@ -12,7 +12,7 @@ from unittest import mock
 from absl.testing import absltest
 
 from rstar_jax import outside, types
-from rstar_jax.report import page, records, trees
+from rstar_jax.report import inputs, page, trees
 from rstar_jax.storage import layout
 from rstar_jax.storage import records as record_files
 from tests.report import workdirs
@@ -203,7 +203,7 @@ class PageTest(absltest.TestCase):
         mock.patch.object(pathlib.Path, "read_text", return_value=text),
         self.assertRaisesRegex(ValueError, "write it apart"),
       ):
-        page.render(records.read(self.folder))
+        page.render(inputs.read(self.folder))
 
   def test_trees_that_do_not_say_where_rollouts_ended_are_drawn(self):
     tree = workdirs.apples().to_record()
@@ -211,7 +211,7 @@ class PageTest(absltest.TestCase):
     rows = [tree | {"schema": 2, "growth": older}]
     shard = next(self.folder.glob("round_1/trees/shard-*"))
     record_files.write_shard(shard, rows)
-    found = records.read(self.folder)
+    found = inputs.read(self.folder)
     (row,) = [each for each in found["problems"] if each["set"] == "training"]
     drawn = trees.decode(found["trees"][row["block"]])
     self.assertEqual(drawn["growth"], [[40, 8, -1], [61, 10, -1], [61, 10, -1]])

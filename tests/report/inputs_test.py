@@ -5,7 +5,7 @@ import pathlib
 from absl.testing import absltest
 
 from rstar_jax import outside
-from rstar_jax.report import records, trees
+from rstar_jax.report import inputs, trees
 from tests.report import workdirs
 
 
@@ -16,7 +16,7 @@ class ReadTest(absltest.TestCase):
     self.folder.mkdir()
 
   def test_reads_a_run(self):
-    found = records.read(workdirs.write(self.folder))
+    found = inputs.read(workdirs.write(self.folder))
     self.assertEqual(found["name"], "run")
     self.assertLen(found["metrics"], 4)
     self.assertEqual([each["round"] for each in found["rounds"]], [0, 1])
@@ -55,7 +55,7 @@ class ReadTest(absltest.TestCase):
     self.assertEqual(found["sets"][0]["dropped"], {"duplicate": 2, "error": 1})
 
   def test_an_empty_folder_is_a_run_that_has_just_begun(self):
-    found = records.read(self.folder)
+    found = inputs.read(self.folder)
     self.assertEqual(found["problems"], [])
     self.assertEqual(found["results"]["rows"], [])
 
@@ -63,7 +63,7 @@ class ReadTest(absltest.TestCase):
     (self.folder / "results.json").write_text("[" * 99999)
     (self.folder / "config.json").write_text("3")
     with self.assertLogs(level="WARNING") as logs:
-      found = records.read(self.folder)
+      found = inputs.read(self.folder)
     self.assertEqual(found["results"]["rows"], [])
     self.assertRegex(
       logs.output[0], "results.json is nested too deeply: taken as"
@@ -71,7 +71,7 @@ class ReadTest(absltest.TestCase):
 
   def test_no_folder(self):
     with self.assertRaisesRegex(ValueError, "is not a folder"):
-      records.read(self.folder / "nowhere")
+      inputs.read(self.folder / "nowhere")
 
 
 if __name__ == "__main__":
