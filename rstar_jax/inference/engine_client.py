@@ -5,6 +5,7 @@
 server gets work, its results are compared with the model's.
 """
 
+import abc
 import concurrent.futures
 import dataclasses
 import functools
@@ -17,12 +18,7 @@ from absl import logging
 
 from rstar_jax.config.schema import EngineConfig, ServersConfig, urls_of
 from rstar_jax.inference import futures, protocols
-from rstar_jax.inference.generated import (
-  BY_LENGTH,
-  LOST,
-  Generated,
-  Stop,
-)
+from rstar_jax.inference.generated import BY_LENGTH, LOST, Generated, Stop
 from rstar_jax.inference.http_post import BadAnswer, PromptTooLong, Url
 from rstar_jax.inference.server_pool import Servers
 from rstar_jax.models.transformer import SCALES, Head
@@ -51,7 +47,7 @@ class Expected:
   values: Sequence[float] = ()
 
 
-class _Served:
+class _Client(abc.ABC):
   """A client of servers, with threads and counts.
 
   Attributes:
@@ -64,23 +60,24 @@ class _Served:
     urls: Sequence[str],
     config: ServersConfig,
     expected: Expected | None,
-    check: Callable[[Url], None],
   ):
     self.set_aside = 0
     self._config, self._expected = config, expected
     self._protocol = protocols.protocol_of(config)
-    self.servers = Servers(urls, config, "servers", check=check)
+    self.servers = Servers(urls, config, "servers", check=self._check)
     self._lock = threading.Lock()
     self._pool = concurrent.futures.ThreadPoolExecutor(config.in_flight)
+
+  @abc.abstractmethod
+  def _check(self, url: Url) -> None:
+    """Looks at a server: its form of answers, and what it computes."""
 
   def _send(
     self, call: Callable[[threading.Event], Any]
   ) -> concurrent.futures.Future[Any]:
     """Makes a call in a thread, with an event that cancelling sets."""
     stop = threading.Event()
-    future = self._pool.submit(call, stop)
-    future.add_done_callback(lambda done: done.cancelled() and stop.set())
-    sent = futures.then(future, lambda found: found)
+    sent = futures.then(self._pool.submit(call, stop), lambda found: found)
     # A call that has begun cannot be cancelled, but its waiting ends.
     sent.add_done_callback(lambda done: done.cancelled() and stop.set())
     return sent
@@ -97,7 +94,7 @@ class _Served:
       )
 
 
-class ServedEngine(_Served):
+class ServedEngine(_Client):
   """Samples next steps; any thread may ask.
 
   Attributes:
@@ -127,7 +124,7 @@ class ServedEngine(_Served):
     self.generated_tokens = self.too_long = 0
     protocol = protocols.protocol_of(config)
     urls = [protocol.sampling_url(base) for base in urls_of(config.policy)]
-    super().__init__(urls, config, expected, self._check)
+    super().__init__(urls, config, expected)
 
   def submit(
     self,
@@ -205,7 +202,6 @@ class ServedEngine(_Served):
     return Generated(ids, logprobs, stopped)
 
   def _check(self, url: Url) -> None:
-    """Looks at a server: its form of answers, and what it computes."""
     prompts = self._expected.prompts if self._expected else [[1, 2, 3]]
     found = []
     for prompt in prompts:
@@ -228,7 +224,7 @@ class ServedEngine(_Served):
       self._compare(url, differences, "log-probabilities")
 
 
-class ServedScores(_Served):
+class ServedScores(_Client):
   """Values paths at their last tokens; any thread may ask.
 
   Attributes:
@@ -262,7 +258,7 @@ class ServedScores(_Served):
     protocol = protocols.protocol_of(config)
     bases = urls_of(getattr(config, role))
     urls = [protocol.scoring_url(base, reading) for base in bases]
-    super().__init__(urls, config, expected, self._check)
+    super().__init__(urls, config, expected)
 
   def submit(
     self, paths: Sequence[Sequence[int]], *, tree: str = ""
@@ -309,7 +305,6 @@ class ServedScores(_Served):
     return np.tanh(np.array(raw, np.float64) / self._scale).astype(np.float32)
 
   def _check(self, url: Url) -> None:
-    """Looks at a server: its form of answers, and what it computes."""
     prompts = self._expected.prompts if self._expected else [[1, 2, 3]]
     _, values = url.post(
       self._protocol.scoring_request(prompts, self._reading),
