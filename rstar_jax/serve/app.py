@@ -20,7 +20,7 @@ from rstar_jax.pipeline.solve import Asked, Solution
 from rstar_jax.report import trees
 from rstar_jax.serve import page, wire
 from rstar_jax.serve.metrics import Metrics
-from rstar_jax.serve.service import Service
+from rstar_jax.serve.service import Event, Service
 from rstar_jax.serve.wire import Refused, Served
 
 # Most bytes of a request, and most seconds for a client to send it.
@@ -169,8 +169,8 @@ class _App:
     return _Stream(writer.stream(events), self._service.limits.seconds)
 
   async def _counted(
-    self, events: AsyncIterator[Any], method: str
-  ) -> AsyncIterator[Any]:
+    self, events: AsyncIterator[Event | None], method: str
+  ) -> AsyncIterator[Event | None]:
     """Yields the events of a request, and counts how it ends."""
     with self._metrics.request(method) as outcome:
       async with contextlib.aclosing(events):
@@ -188,7 +188,7 @@ class _Writer:
     self._answer = wire.Answer(request, secrets.token_hex(12))
     self._tokens = 0
 
-  def events(self) -> AsyncIterator[Any]:
+  def events(self) -> AsyncIterator[Event | None]:
     """Returns the news of the request; None where there is none yet."""
     request = self._request
     requests = [
@@ -204,21 +204,24 @@ class _Writer:
     watch = request.tree and request.stream
     return self._service.answer(requests, watch=watch)
 
-  async def whole(self, events: AsyncIterator[Any]) -> dict[str, Any]:
+  async def whole(self, events: AsyncIterator[Event | None]) -> dict[str, Any]:
     """Returns the answer at once."""
     choices: dict[int, dict[str, Any]] = {}
     async with contextlib.aclosing(events):
       async for event in events:
         if event is None or event.solution is None:
           continue
-        parts, reason = self._said(event.solution)
+        self._tokens += event.solution.tokens
+        parts, reason = self._parts(event.solution)
         choices[event.index] = self._answer.choice(
           event.index, "".join(parts), reason, self._more(event.solution)
         )
     ordered = [choices[index] for index in sorted(choices)]
     return self._answer.whole(ordered, self._usage())
 
-  async def stream(self, events: AsyncIterator[Any]) -> AsyncIterator[str]:
+  async def stream(
+    self, events: AsyncIterator[Event | None]
+  ) -> AsyncIterator[str]:
     """Yields the answer as a stream."""
     async with contextlib.aclosing(events):
       for index in range(self._request.choices):
@@ -234,21 +237,23 @@ class _Writer:
       yield self._answer.spent(self._usage())
     yield "data: [DONE]\n\n"
 
-  def _lines(self, event: Any) -> list[str]:
+  def _lines(self, event: Event | None) -> list[str]:
+    """Returns the lines of a stream for an event, and counts its tokens."""
     if event is None:
       return [": the search goes on\n\n"]
     part = self._answer.part
     if event.solution is None:
       return [part(event.index, more={"grown": event.grown})]
-    parts, reason = self._said(event.solution)
+    self._tokens += event.solution.tokens
+    parts, reason = self._parts(event.solution)
     more = self._more(event.solution)
     return [
       *(part(event.index, text) for text in parts),
       part(event.index, reason=reason, more=more),
     ]
 
-  def _said(self, solution: Solution) -> tuple[list[str], str]:
-    self._tokens += solution.tokens
+  def _parts(self, solution: Solution) -> tuple[list[str], str]:
+    """Returns the parts of a solution's text, and why it ends."""
     return wire.cut(
       list(wire.pieces(solution)),
       self._request.stop,
