@@ -140,6 +140,15 @@ class RunsTest(parameterized.TestCase):
     self.assertEqual(shard.cache.match([1] * 20)[2], 0)
     self.assertIsInstance(kept, Run)
 
+  def test_runs_are_taken_once_all_is_planned(self):
+    shard, of = shard_of(9), request()
+    runs = [start(shard, of, [token] * 20) for token in range(3)]
+    shard.prefills += runs
+    runs[0].next = runs[2].next = 20
+    self.assertEqual(shard.take_prefilled(), [runs[0], runs[2]])
+    self.assertEqual(shard.prefills, [runs[1]])
+    self.assertEqual(shard.take_prefilled(), [])
+
 
 if __name__ == "__main__":
   absltest.main()
