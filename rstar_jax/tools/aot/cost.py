@@ -9,7 +9,7 @@ Products count 2 FLOPs per multiply-add.
 import dataclasses
 import math
 
-import numpy as np
+import jax.numpy as jnp
 
 from rstar_jax.models.config import ModelConfig
 from rstar_jax.models.paged_attention import LANES
@@ -109,7 +109,7 @@ def token_bytes(model: ModelConfig) -> int:
   """Returns the bytes of a token's keys and values in all layers."""
   dim = -(-model.head_dim // LANES) * LANES
   heads = model.num_kv_heads * dim
-  return 2 * model.num_layers * heads * _size(model.dtype)
+  return 2 * model.num_layers * heads * jnp.dtype(model.dtype).itemsize
 
 
 def step(
@@ -135,7 +135,7 @@ def step(
     int8: whether matrices have 8 bits. Products are still in the model's dtype;
       the conversion of weights is not counted.
   """
-  size = 1 if int8 else _size(model.param_dtype)
+  size = 1 if int8 else jnp.dtype(model.param_dtype).itemsize
   layers = model.num_layers
   matrices = layers * layer_parameters(model)
   head = head_parameters(model) if sampled else 0
@@ -149,7 +149,8 @@ def step(
   # All-reduces of each layer, after attention and after the MLP; and of the
   # embedding's rows, which is sharded over the vocabulary.
   ring = 2 * (tensor - 1) / tensor
-  sums = (2 * layers + 1) * tokens * model.embed_dim * _size(model.dtype)
+  row = model.embed_dim * jnp.dtype(model.dtype).itemsize
+  sums = (2 * layers + 1) * tokens * row
   return Work(flops / tensor, (weights + logits) / tensor + held, ring * sums)
 
 
@@ -175,7 +176,7 @@ def update(
     tensor: n.
     accumulate: number of micro-batches.
   """
-  layers, size = model.num_layers, _size(model.dtype)
+  layers, size = model.num_layers, jnp.dtype(model.dtype).itemsize
   matrices = layers * layer_parameters(model, held=True)
   tokens = rows * length
   embeddings = 2 if head and not model.tied_embeddings else 1
@@ -222,7 +223,3 @@ def useful(model: ModelConfig, *, rows: int, length: int, head: bool) -> float:
 def _attention(model: ModelConfig, rows: int, length: int) -> float:
   keys = rows * length * (length + 1) / 2
   return 4 * model.num_layers * scored_width(model) * keys
-
-
-def _size(dtype: str) -> int:
-  return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize

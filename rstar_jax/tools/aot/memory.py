@@ -8,6 +8,7 @@ for whole programs (docs/results/training_aot.jsonl). Letters as in `cost.py`.
 
 import dataclasses
 
+import jax.numpy as jnp
 from jax.sharding import AbstractMesh
 
 from rstar_jax.config.schema import Config, MeshConfig, TrainConfig
@@ -78,7 +79,7 @@ def training(
   head = programs.head_of(name, config)
   begun, trained, frozen = _state(model, head, train, mesh)
   one = meshes.abstract(MeshConfig(data=1), 1)
-  size = 2 if model.dtype == "bfloat16" else 4
+  size = jnp.dtype(model.dtype).itemsize
   # The summed gradients, and copies of the weights in the compute dtype.
   held = begun + trained + frozen
   held += size / 4 * (0 if train.lora_rank else trained)
