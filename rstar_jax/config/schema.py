@@ -16,6 +16,8 @@ METHODS = (
   *("greedy", "samples", "beam", "diverse_beam", "rebase", "mcts", "searches"),
   "ab_mcts",
 )
+# Trackers of metrics; see `storage/metrics.py`.
+TRACKERS = ("tensorboard", "wandb", "trackio")
 
 
 def urls_of(text: str) -> list[str]:

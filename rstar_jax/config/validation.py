@@ -15,8 +15,6 @@ from rstar_jax import outside
 from rstar_jax.config import closed, plugins
 from rstar_jax.config import schema as config_lib
 
-_TRACKERS = ("tensorboard", "wandb", "trackio")
-
 
 def validate(config: config_lib.Config) -> None:
   """Checks everything that can be checked before a run.
@@ -340,8 +338,9 @@ def _check_ray(ray: config_lib.RayConfig) -> None:
 def _check_trackers(names: tuple[str, ...]) -> None:
   for each in names:
     _check(
-      each in _TRACKERS,
-      f"config.trackers={names}: {each!r} is none of {', '.join(_TRACKERS)}",
+      each in config_lib.TRACKERS,
+      f"config.trackers={names}: {each!r} is none of "
+      f"{', '.join(config_lib.TRACKERS)}",
     )
 
 

@@ -31,7 +31,7 @@ class Files(NamedTuple):
 
   Attributes:
     single: name of the file of a model in one file.
-    pattern: regular expression for all of them.
+    pattern: glob pattern of all of them.
     index: name of the file that maps tensors to files.
   """
 

@@ -13,12 +13,13 @@ from typing import Any
 
 from absl import logging
 
+from rstar_jax.config.schema import TRACKERS
 from rstar_jax.storage import json_io, layout, store
 
 # The project of all runs.
 _PROJECT = "rstar_jax"
 # Packages of trackers; the extras have the same names.
-PACKAGES = ("wandb", "trackio")
+PACKAGES = tuple(each for each in TRACKERS if each != "tensorboard")
 
 
 def check(names: Iterable[str]) -> None:
