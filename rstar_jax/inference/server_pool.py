@@ -198,8 +198,9 @@ class Servers:
       until = now + self._patience if until is None else until
       if now >= until or stop.is_set():
         raise self._end_of_patience(last, error, stop)
-      pause = wait if tried else self._shortest_rest(now)
-      if tried and error is not None:
+      if not tried:
+        pause = self._shortest_rest(now)
+      else:
         pause = error.seconds or wait
         wait = min(2 * wait, LONGEST_WAIT)
         logging.log_every_n_seconds(
