@@ -22,7 +22,7 @@ from rstar_jax.hf import published
 from rstar_jax.hf.fields import read_json
 from rstar_jax.inference import programs as engine
 from rstar_jax.inference import sampler
-from rstar_jax.inference import sizes as sizes_lib
+from rstar_jax.inference.sizes import Sizes
 from rstar_jax.models import int8, sharding
 from rstar_jax.models.config import ModelConfig
 from rstar_jax.models.paged_attention import PagedAttention, kind_for
@@ -39,7 +39,7 @@ NAMES = (*SEARCH, *TRAINING)
 
 
 @dataclasses.dataclass(frozen=True)
-class Sizes:
+class SearchSizes:
   """The sizes of a search's programs on one host; see `inference/sizes.py`.
 
   Attributes:
@@ -87,7 +87,7 @@ def model_config(path: str, dtype: str) -> ModelConfig:
   return dataclasses.replace(found, dtype=dtype, param_dtype=dtype)
 
 
-def sizes_of(config: Config, shards: int) -> Sizes:
+def sizes_of(config: Config, shards: int) -> SearchSizes:
   """Returns the sizes of the engines on a TPU host, by a config.
 
   Args:
@@ -100,9 +100,9 @@ def sizes_of(config: Config, shards: int) -> Sizes:
   given = config.engine
   if not given.pages:
     raise ValueError("config.engine.pages is 0: say how many for a TPU")
-  policy = sizes_lib.Sizes.of(given, shards, given.max_new_tokens)
-  ppm = sizes_lib.Sizes.of(given, shards, given.max_step_tokens)
-  return Sizes(
+  policy = Sizes.of(given, shards, given.max_new_tokens)
+  ppm = Sizes.of(given, shards, given.max_step_tokens)
+  return SearchSizes(
     rows=policy.rows,
     few=policy.few,
     steps=given.inner_steps,

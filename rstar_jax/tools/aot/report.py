@@ -14,7 +14,7 @@ from rstar_jax.tools.aot import compiler, cost, plan, programs
 from rstar_jax.tools.aot.chips import Slice
 from rstar_jax.tools.aot.compiler import Compiled
 from rstar_jax.tools.aot.plan import significant
-from rstar_jax.tools.aot.programs import Sizes, bytes_of
+from rstar_jax.tools.aot.programs import SearchSizes, bytes_of
 from rstar_jax.tools.aot.traffic import Moved
 
 _MIB, _GIB = 2**20, 2**30
@@ -130,7 +130,7 @@ def search_knobs(
   held: Held,
   found: Mapping[str, Compiled],
   config: Config,
-  sizes: Sizes,
+  sizes: SearchSizes,
   has: float,
 ) -> dict[str, int]:
   """Returns estimates of settings, each of which alone would fit.
