@@ -12,6 +12,7 @@ the same bytes as its replacement (`units.py`).
 
 import collections
 import contextlib
+import dataclasses
 import importlib
 import os
 import sys
@@ -133,11 +134,10 @@ class Ray:
         # Searchers write logs of their own.
         ray.init(address, log_to_driver=False, logging_level="WARNING")
       except Exception as error:
-        reason = str(error).strip().partition("\n")[0][:300]
         raise ValueError(
           f"config.ray.address={address!r} cannot be joined "
-          f"({type(error).__name__}: {reason}): start a cluster by `ray start "
-          "--head`, or leave it empty"
+          f"({type(error).__name__}: {_first_line(error)}): start a cluster by "
+          "`ray start --head`, or leave it empty"
         ) from error
       # Ray replaces the handler of SIGTERM.
       stopping.listen_again()
@@ -151,6 +151,22 @@ class Ray:
       raise error.cause from None
     except ray.exceptions.RayError as error:
       raise OSError(f"Ray gave up: {_first_line(error)}") from error
+
+
+@dataclasses.dataclass(eq=False)
+class _Member:
+  """A searcher, as the crew knows it.
+
+  Attributes:
+    number: from 0; that of its replacement too.
+    actor: holds the models.
+    given: number of shards given to it so far; None until it has loaded its
+      models.
+  """
+
+  number: int
+  actor: Any
+  given: int | None = None
 
 
 class _Crew:
@@ -178,20 +194,16 @@ class _Crew:
       errors.OutOfMemoryError,
       errors.WorkerCrashedError,
     )
-    # Calls in flight: the actor's number, the actor, and the shard. The shard
-    # is None for `open` and `wait`, after which an actor has room for one more.
-    self._calls: dict[Any, tuple[int, Any, Shard | None]] = {}
-    self._actors: list[Any] = [None] * count
-    # Shards given to each searcher so far, None until it is open.
-    self._given: list[int | None] = [None] * count
+    # Calls in flight: who was called, and the shard. The shard is None for
+    # `open` and `wait`, after which a searcher has room for one more.
+    self._calls: dict[Any, tuple[_Member, Shard | None]] = {}
     self._turns: Turns[Shard] = Turns([])
     self._died_in_a_row = 0
-    for number in range(count):
-      self._replace(number)
+    self._members = [self._new(number) for number in range(count)]
 
   @property
   def open(self) -> int:
-    return sum(each is not None for each in self._given)
+    return sum(each.given is not None for each in self._members)
 
   def search(self, shards: Iterable[Shard]) -> Iterator[Shard]:
     """Yields each shard once its files are written.
@@ -208,13 +220,14 @@ class _Crew:
       done, _ = self._ray.wait(calls, num_returns=1, timeout=_SILENCE)
       if not done:
         outside.say(
-          f"waiting for searchers: {self.open} of {len(self._actors)} are at "
+          f"waiting for searchers: {self.open} of {len(self._members)} are at "
           "work, the others wait for hosts, or load their models",
           sys.stderr,
         )
         continue
       (call,) = done
-      number, actor, shard = self._calls.pop(call)
+      member, shard = self._calls.pop(call)
+      replaced = member is not self._members[member.number]
       try:
         self._ray.get(call)
       except self._ray.exceptions.RayTaskError as error:
@@ -223,70 +236,66 @@ class _Crew:
         if shard is not None:
           self._turns.lost(shard)
           died[shard.path] += 1
-        opening = shard is None and self._given[number] is None
-        self._died_in_a_row += opening
+        self._died_in_a_row += member.given is None
         if max([self._died_in_a_row, *died.values()]) > _MOST_DEATHS:
           what = shard.path if shard else "the models"
           raise OSError(
             f"more than {_MOST_DEATHS} searchers died at {what}; the last one: "
             f"{_first_line(error)}"
           ) from error
-        if actor is self._actors[number]:
+        if not replaced:
           logging.warning(
             "searcher %d seems to be dead, and its shards go to others: %s",
-            number + 1,
+            member.number + 1,
             _first_line(error),
           )
-          self._replace(number)
+          # It may still run.
+          self._kill(member)
+          self._turns.gone(member.number)
+          self._members[member.number] = self._new(member.number)
         continue
       if shard is not None:
         yield shard
-      elif actor is self._actors[number]:
-        self._given[number] = self._given[number] or 0
-        self._turns.has_room(number)
+      elif not replaced:
+        member.given = member.given or 0
+        self._turns.has_room(member.number)
         self._died_in_a_row = 0
 
   def _busy(self) -> bool:
-    return any(shard is not None for *_, shard in self._calls.values())
+    return any(shard is not None for _, shard in self._calls.values())
 
   def _give(self) -> None:
     """Gives shards to searchers that have room."""
     for number, shard in self._turns.take():
-      actor = self._actors[number]
-      self._given[number] += 1
-      self._calls[actor.search.remote(shard)] = number, actor, shard
-      waits = actor.wait.remote(self._given[number])
-      self._calls[waits] = number, actor, None
+      member = self._members[number]
+      member.given += 1
+      self._calls[member.actor.search.remote(shard)] = member, shard
+      self._calls[member.actor.wait.remote(member.given)] = member, None
 
-  def _replace(self, number: int) -> None:
-    """Ends a searcher, in case it still runs, and requests another."""
-    self._kill(self._actors[number])
-    self._given[number] = None
-    self._turns.gone(number)
-    self._actors[number] = actor = self._begin(number)
-    self._calls[actor.open.remote()] = number, actor, None
+  def _new(self, number: int) -> _Member:
+    """Requests a searcher, which loads its models first."""
+    member = _Member(number, self._begin(number))
+    self._calls[member.actor.open.remote()] = member, None
+    return member
 
   def close(self) -> None:
     """Lets searchers that are open flush their logs and metrics."""
     closing = [
-      actor.close.remote()
-      for actor, given in zip(self._actors, self._given, strict=True)
-      if given is not None
+      each.actor.close.remote()
+      for each in self._members
+      if each.given is not None
     ]
     if closing:
       self._ray.wait(closing, num_returns=len(closing), timeout=_GRACE)
 
   def end(self) -> None:
     """Ends all searchers, first those that wait, so that none starts now."""
-    for is_open in (False, True):
-      for actor, given in zip(self._actors, self._given, strict=True):
-        if (given is not None) == is_open:
-          self._kill(actor)
+    for each in sorted(self._members, key=lambda each: each.given is not None):
+      self._kill(each)
 
-  def _kill(self, actor: Any) -> None:
-    if actor is not None:
-      with contextlib.suppress(Exception):
-        self._ray.kill(actor)
+  def _kill(self, member: _Member) -> None:
+    with contextlib.suppress(Exception):
+      self._ray.kill(member.actor)
 
 
 class _Searcher:

@@ -7,6 +7,7 @@ import pathlib
 import random
 import sys
 import threading
+import time
 import types
 from unittest import mock
 
@@ -245,6 +246,26 @@ class SearchTest(RayCase):
       self.search(ray, full=1)
     # The others are not held up by it.
     self.assertGreater(len(self.contents()), 5)
+
+  def test_many_that_die_at_work_at_once(self):
+    """They have loaded their models, which are not the cause."""
+    problems = [Problem(f"p{i}", "?", "0") for i in range(90)]
+    self.cut = shards.cut(problems, 1, self.folder / "trees")
+    ray = fake_ray.Ray(60)
+
+    def strikes(actor, name, _):
+      if actor.number < 60 and name == "search":
+        while [name for _, name in ray.called].count("search") < 60:
+          time.sleep(0.001)
+        actor.die()
+      # No other one has loaded them before all have died.
+      while actor.number >= 60 and len(ray.actors) < 120:
+        time.sleep(0.001)
+
+    ray.strikes = strikes
+    self.search(ray, searchers=60)
+    self.assertEqual(self.contents(), self.straight())
+    self.assertLen(ray.actors, 120)
 
   def test_models_that_kill(self):
     ray = fake_ray.Ray(3)
