@@ -6,6 +6,7 @@ newest checkpoint, and ends with the same bytes as an uninterrupted run.
 
 import contextlib
 import dataclasses
+import functools
 import math
 import pathlib
 import time
@@ -17,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import logging
 from flax import nnx
+from jax.tree_util import Partial
 
 from rstar_jax.config.schema import TrainConfig
 from rstar_jax.data.batches import BatchAt
@@ -28,8 +30,6 @@ from rstar_jax.storage import stopping
 from rstar_jax.training import lora
 from rstar_jax.training import state as state_lib
 from rstar_jax.training.state import TrainState
-
-StepFn = Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
 
 # Most updates that are queued on the device.
 _QUEUED = 2
@@ -80,14 +80,13 @@ class Session:
 
 def fit(
   state: TrainState,
-  step_fn: StepFn,
+  step: Partial,
   batch_at: BatchAt,
   num_steps: int,
   config: TrainConfig,
   session: Session,
   *,
   before: Callable[[int, state_lib.Params], None] | None = None,
-  frozen: Sequence[Any] = (),
   measure: Callable[[state_lib.Params], dict[str, float]] | None = None,
 ) -> TrainState:
   """Trains until `num_steps` updates have been made in all.
@@ -99,8 +98,9 @@ def fit(
   Args:
     state: the start, unless the session's folder has a checkpoint. Its arrays
       are donated to the first update.
-    step_fn: pure update (state, batch, *frozen), jitted here; returns the state
-      and metrics with "loss" and "count".
+    step: pure update (state, batch) -> (state, metrics with "loss" and
+      "count"), compiled here. The arrays that it is bound to, which it only
+      reads, are arguments of the program.
     batch_at: returns batch k, as a function of k alone; the whole batch on
       every process.
     num_steps: updates of the whole run, those before a restart included.
@@ -111,7 +111,6 @@ def fit(
       batch may depend on them; the next update donates them. A single process
       can be stopped within it; updates since the last checkpoint are then
       repeated.
-    frozen: further arguments of the update, which it only reads.
     measure: called with the trained model's parameters (the average, if there
       is one) every `config.eval_every` updates and after the last; returns
       further metrics.
@@ -129,7 +128,7 @@ def fit(
   """
   name, mesh, leads = session.name, session.mesh, jax.process_index() == 0
   writer = (leads and session.writer) or metrics_lib.NullWriter()
-  update = _updates(step_fn, state, name, config, mesh, frozen)
+  update = _updates(step, state, name, config, mesh)
   with contextlib.ExitStack() as stack:
     stack.enter_context(sharding.on(mesh))
     saver = None
@@ -215,65 +214,78 @@ def fit_model(
     The same model; its parameters are on the mesh.
   """
   mesh = session.mesh
-  tx = state_lib.optimizer(config, num_steps)
   graphdef, params, rest = nnx.split(model, nnx.Param, ...)
-  places = None if mesh is None else sharding.shardings(params, mesh)
-  params, *frozen = _divided(
-    *(params, config, model.config.dtype), session.seed, mesh
+  merge = functools.partial(lora.merge, config=config)
+  if config.lora_rank:
+    places = None if mesh is None else sharding.shardings(params, mesh)
+    merge = jax.jit(merge, out_shardings=places)
+  params, frozen = _divided(
+    params, config, model.config.dtype, session.seed, mesh
   )
   # The model drops its own arrays now, which saves memory.
-  nnx.update(model, *(frozen or [params]))
+  nnx.update(model, frozen if config.lora_rank else params)
 
-  def whole(params, *frozen):
-    """Returns all parameters of the model."""
-    return lora.merge(params, *frozen, config) if frozen else params
+  def loss_with(frozen: nnx.State) -> state_lib.LossFn:
+    """Returns the loss of trained parameters and a batch."""
 
-  def on_params(params, batch, *frozen):
-    return loss_fn(nnx.merge(graphdef, whole(params, *frozen), rest), batch)
+    def loss(params, batch):
+      whole = lora.merge(params, frozen, config)
+      return loss_fn(nnx.merge(graphdef, whole, rest), batch)
 
-  def update(state, batch, num_steps, *frozen):
+    return loss
+
+  def step(num_steps, frozen, state, batch):
     """Takes `num_steps` as a value, so that all rounds share one program."""
     tx = state_lib.optimizer(config, num_steps)
     options = config.accumulate, at_once, config.ema
-    return state_lib.make_step(on_params, tx, *options)(state, batch, *frozen)
+    return state_lib.make_step(loss_with(frozen), tx, *options)(state, batch)
 
-  merged = jax.jit(whole, out_shardings=places) if frozen else whole
+  @jax.jit
+  def sums(params, batch, frozen):
+    return state_lib.summed(loss_with(frozen))(params, batch)[1]
+
+  tx = state_lib.optimizer(config, num_steps)
   state = fit(
+    # Only `fit` holds it, and drops it for that of a checkpoint.
     state_lib.init(params, tx, mesh, averages=config.ema > 0),
-    update,
+    Partial(step, np.int32(num_steps), frozen),
     batch_at,
     num_steps,
     config,
     session,
-    before=before and (lambda k, params: before(k, merged(params, *frozen))),
-    frozen=[np.int32(num_steps), *frozen],
-    measure=held_out and _measure(on_params, *held_out, mesh, frozen),
+    before=before and (lambda k, params: before(k, merge(params, frozen))),
+    measure=held_out
+    and _measure(
+      lambda params, batch: sums(params, batch, frozen), *held_out, mesh
+    ),
   )
-  nnx.update(model, merged(state.trained, *frozen))
-  if frozen and session.adapter is not None:
+  nnx.update(model, merge(state.trained, frozen))
+  if config.lora_rank and session.adapter is not None:
     session.adapter(arrays_in(state.trained), model)
   return model
 
 
 def _divided(
   params: nnx.State, config: TrainConfig, dtype: str, seed: int, mesh
-) -> list[nnx.State]:
-  """Returns trained parameters, and LoRA's frozen ones in `dtype`."""
-  parts = [params]
-  if config.lora_rank:
-    params, frozen = lora.begin(params, config, seed)
-    parts = [params, jax.tree.map(lambda x: x.astype(dtype), frozen)]
+) -> tuple[nnx.State, nnx.State]:
+  """Returns the trained and the frozen parameters, the latter in `dtype`."""
+  trained, frozen = lora.begin(params, config, seed)
+  frozen = jax.tree.map(lambda x: x.astype(dtype), frozen)
   # Copied, since the arrays are donated, and another module may share them (a
   # PPM and its policy).
-  parts[0] = jax.tree.map(jnp.copy, parts[0])
-  return parts if mesh is None else [sharding.place(x, mesh) for x in parts]
+  trained = jax.tree.map(jnp.copy, trained)
+  if mesh is None:
+    return trained, frozen
+  return sharding.place(trained, mesh), sharding.place(frozen, mesh)
 
 
 def _measure(
-  loss_fn: Callable, batch_at: BatchAt, count: int, mesh, frozen
+  sums: Callable[[nnx.State, Any], dict[str, jax.Array]],
+  batch_at: BatchAt,
+  count: int,
+  mesh: jax.sharding.Mesh | None,
 ) -> Callable[[nnx.State], dict[str, float]]:
   """Returns a function of parameters: means over held-out batches."""
-  sums = jax.jit(state_lib.summed(loss_fn))
 
   def measure(params: nnx.State) -> dict[str, float]:
     found = []
@@ -281,7 +293,7 @@ def _measure(
       batch = batch_at(k)
       if mesh is not None:
         batch = sharding.to_global(batch, mesh)
-      found.append(sums(params, batch, *frozen)[1])
+      found.append(sums(params, batch))
     return _means(jax.device_get(found))
 
   return measure
@@ -295,15 +307,18 @@ def _means(sums: Sequence[dict[str, np.ndarray]]) -> dict[str, float]:
 
 
 def _updates(
-  step_fn: StepFn,
+  step: Partial,
   state: TrainState,
   name: str,
   config: TrainConfig,
   mesh: jax.sharding.Mesh | None,
-  frozen: Sequence[Any],
-) -> StepFn:
+) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]:
   """Returns the compiled update, for batches on the host."""
-  step_fn, skip = (_jit(each, state, mesh) for each in (step_fn, _skip))
+
+  def apply(state: TrainState, batch: Any, step: Partial):
+    return step(state, batch)
+
+  program, skip = (_jit(each, state, mesh) for each in (apply, _skip))
 
   def update(state: TrainState, batch: Any):
     if _is_padding(batch):
@@ -312,19 +327,19 @@ def _updates(
       rows = len(jax.tree.leaves(batch)[0])
       sharding.check_rows(name, rows, config.accumulate, mesh)
       batch = sharding.to_global(batch, mesh)
-    return step_fn(state, batch, *frozen)
+    return program(state, batch, step)
 
   return update
 
 
-def _jit(step_fn: Callable, state: TrainState, mesh) -> Callable:
+def _jit(step: Callable, state: TrainState, mesh) -> Callable:
   if mesh is None:
-    return jax.jit(step_fn, donate_argnums=0)
+    return jax.jit(step, donate_argnums=0)
   # Explicit, so that the compiler keeps the state's sharding.
   places = jax.tree.map(lambda x: x.sharding, state)
   everywhere = jax.NamedSharding(mesh, jax.P())
   return jax.jit(
-    step_fn,
+    step,
     donate_argnums=0,
     out_shardings=(places, everywhere),
     compiler_options=state_lib.compiler_options(mesh),

@@ -38,7 +38,8 @@ def begin(
 
   Args:
     params: of `nnx.split`, on any devices.
-    config: its `lora_rank`, above 0, and `lora_matrices` are used.
+    config: its `lora_rank` and `lora_matrices` are used. At rank 0, which is no
+      LoRA, all are trained.
     seed: seed of A, together with the parameter's name.
 
   Returns:
@@ -50,6 +51,8 @@ def begin(
     ValueError: the rank is above the smaller side of a matrix, or a matrix is
       one of experts.
   """
+  if not config.lora_rank:
+    return params, nnx.State({})
   trained, frozen = {}, {}
   for path, param in nnx.to_flat_state(params):
     if path == ("score",):

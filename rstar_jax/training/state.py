@@ -15,9 +15,9 @@ from rstar_jax.training import moments, muon
 
 Params = Any
 Batch = dict[str, jax.Array]
-# (params, batch, *frozen) -> sum of losses, and sums of metrics. The metric
-# "count" is the common denominator, which has no gradient.
-LossFn = Callable[..., tuple[jax.Array, dict[str, jax.Array]]]
+# (params, batch) -> sum of losses, and sums of metrics. The metric "count" is
+# the common denominator, which has no gradient.
+LossFn = Callable[[Params, Batch], tuple[jax.Array, dict[str, jax.Array]]]
 
 # RMS of an orthogonalised update, so that AdamW's learning rates suit Muon too
 # (Liu et al. 2025, "Muon is Scalable for LLM Training", section 2.2).
@@ -188,23 +188,19 @@ def make_step(
     ema: decay of the state's average, if it has one.
 
   Returns:
-    A function (state, batch, *frozen) -> (next state, metrics): "loss" and the
-    other means, and "grad_norm" before clipping, in all and per group of
-    parameters, all float32 scalars. `frozen` is passed to the loss.
+    A function (state, batch) -> (next state, metrics): "loss" and the other
+    means, and "grad_norm" before clipping, in all and per group of parameters,
+    all float32 scalars.
   """
   grad_fn = jax.grad(summed(loss_fn), has_aux=True)
 
-  def step(state: TrainState, batch: Batch, *frozen: Params):
+  def step(state: TrainState, batch: Batch):
     rows = len(jax.tree.leaves(batch)[0])
     parts = rows // at_once if at_once else accumulate
-
-    def grads_of(params, part):
-      return grad_fn(params, part, *frozen)
-
     if parts == 1:
-      grads, sums = grads_of(state.params, batch)
+      grads, sums = grad_fn(state.params, batch)
     else:
-      grads, sums = _accumulate(grads_of, state.params, batch, parts)
+      grads, sums = _accumulate(grad_fn, state.params, batch, parts)
     count = jnp.maximum(sums["count"], 1.0)
     grads = jax.tree.map(lambda g: (g / count).astype(g.dtype), grads)
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
@@ -254,8 +250,8 @@ def _updated_average(
 def summed(loss_fn: LossFn) -> LossFn:
   """Returns a loss whose sums include the loss itself, as "loss"."""
 
-  def with_loss(params, batch, *frozen):
-    total, sums = loss_fn(params, batch, *frozen)
+  def with_loss(params, batch):
+    total, sums = loss_fn(params, batch)
     return total, {"loss": total, **sums}
 
   return with_loss

@@ -79,6 +79,10 @@ def _loss(params, batch):
   return jnp.sum(error**2), {"count": jnp.float32(len(error))}
 
 
+def _fit(begin, step, *args, **options):
+  return loop.fit(begin, jax.tree_util.Partial(step), *args, **options)
+
+
 def _run(
   folder=None,
   batch_at=_batch_at,
@@ -90,7 +94,7 @@ def _run(
 ):
   config = dataclasses.replace(CONFIG, **changes)
   tx = state.optimizer(config, STEPS)
-  return loop.fit(
+  return _fit(
     state.init({"w": jnp.zeros(3)}, tx),
     state.make_step(_loss, tx),
     batch_at,
@@ -280,7 +284,7 @@ class FitTest(parameterized.TestCase):
   def test_the_arrays_of_the_start_are_given_away(self):
     tx = state.optimizer(CONFIG, STEPS)
     begin = state.init({"w": jnp.zeros(3)}, tx)
-    loop.fit(
+    _fit(
       *(begin, state.make_step(_loss, tx), _batch_at, 1),
       *(CONFIG, QUIET),
     )
@@ -305,7 +309,7 @@ class FitTest(parameterized.TestCase):
       return _batch_at(k) | {"ends": np.full(rows, there, np.int32)}
 
     def run(batch_at, steps, folder=None):
-      return loop.fit(
+      return _fit(
         state.init({"w": jnp.full((3, 1), 2.0)}, tx, mesh, averages=True),
         state.make_step(loss, tx, ema=0.1),
         *(batch_at, steps, config),
@@ -372,7 +376,7 @@ class FitTest(parameterized.TestCase):
       self.assertEmpty(bars)
       _run(self.folder, progress=True)
       tx = state.optimizer(CONFIG, STEPS)
-      loop.fit(
+      _fit(
         state.init({"w": jnp.zeros(3)}, tx),
         state.make_step(_loss, tx),
         *(_batch_at, 1, CONFIG, loop.Session("toy")),
@@ -416,7 +420,7 @@ class FitTest(parameterized.TestCase):
       return {"held_out_loss": float(len(seen))}
 
     tx = state.optimizer(CONFIG, STEPS)
-    end = loop.fit(
+    end = _fit(
       state.init({"w": jnp.zeros(3)}, tx),
       state.make_step(_loss, tx),
       *(_batch_at, STEPS),
@@ -442,7 +446,7 @@ class FitTest(parameterized.TestCase):
           raise KeyboardInterrupt
         return _batch_at(k)
 
-      return loop.fit(
+      return _fit(
         state.init({"w": jnp.zeros(3)}, tx, averages=True),
         state.make_step(_loss, tx, ema=0.5),
         *(batch_at, STEPS, CONFIG),
@@ -469,7 +473,7 @@ class FitTest(parameterized.TestCase):
     _run(self.folder)
     tx = state.optimizer(CONFIG, STEPS)
     with self.assertRaisesRegex(ValueError, "another model or optimiser"):
-      loop.fit(
+      _fit(
         state.init({"w": jnp.zeros(5)}, tx),
         state.make_step(_loss, tx),
         _batch_at,
@@ -576,10 +580,10 @@ class FitModelTest(absltest.TestCase):
   def test_trainings_of_any_length_share_a_program(self):
     programs = []
 
-    def lowered(begin, update, batch_at, *_, frozen, **options):
+    def lowered(begin, step, batch_at, *_, **options):
       del options
-      given = begin, batch_at(0), *frozen
-      programs.append(jax.jit(update).lower(*given).as_text())
+      update = jax.jit(lambda step, *given: step(*given))
+      programs.append(update.lower(step, begin, batch_at(0)).as_text())
       return begin
 
     with mock.patch.object(loop, "fit", lowered):

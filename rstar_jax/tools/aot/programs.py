@@ -234,11 +234,15 @@ def training_program(
   tx = state.optimizer(training, num_steps=1000)
   begun, frozen = training_state(model, head, training, tx, mesh)
 
-  def of_all(params, batch, *frozen):
-    whole = lora.merge(params, *frozen, training) if frozen else params
-    return loss(nnx.merge(graphdef, whole), batch)
+  def step(begun, batch, frozen):
+    def of_all(params, batch):
+      return loss(
+        nnx.merge(graphdef, lora.merge(params, frozen, training)), batch
+      )
 
-  step = state.make_step(of_all, tx, training.accumulate, ema=training.ema)
+    options = training.accumulate, None, training.ema
+    return state.make_step(of_all, tx, *options)(begun, batch)
+
   rows, length = training.batch_size, training.length
   ints = dict.fromkeys(("tokens", "positions", "ends"), (length,))
   if head == "lm":
@@ -264,7 +268,7 @@ def training_program(
     everywhere = NamedSharding(mesh, PartitionSpec())
     options = {"mesh": mesh, "results": (stay, everywhere)}
     options["options"] = state.compiler_options(mesh)
-  return DeviceProgram(name, step, (begun, batch, *frozen), (0,), **options)
+  return DeviceProgram(name, step, (begun, batch, frozen), (0,), **options)
 
 
 def head_of(name: str, config: Config) -> str:
@@ -278,7 +282,7 @@ def training_state(
   training: TrainConfig,
   tx: optax.GradientTransformation,
   mesh: Mesh | AbstractMesh,
-) -> tuple[state.TrainState, tuple[Any, ...]]:
+) -> tuple[state.TrainState, Any]:
   """Returns the abstract state of a training, and the frozen parameters.
 
   Args:
@@ -289,17 +293,14 @@ def training_state(
     mesh: of all chips.
   """
   _, params = _shapes(model, head)
-  frozen: tuple[Any, ...] = ()
-  if training.lora_rank:
-    params, kept = jax.eval_shape(
-      lambda params: lora.begin(params, training, seed=0), params
-    )
-    # As in `training/loop.py`.
-    kept = jax.eval_shape(
-      lambda kept: jax.tree.map(lambda x: x.astype(model.dtype), kept), kept
-    )
-    frozen = (_placed(kept, mesh),)
-  params = _placed(params, mesh)
+  params, frozen = jax.eval_shape(
+    lambda params: lora.begin(params, training, seed=0), params
+  )
+  # As in `training/loop.py`.
+  frozen = jax.eval_shape(
+    lambda frozen: jax.tree.map(lambda x: x.astype(model.dtype), frozen), frozen
+  )
+  params, frozen = _placed(params, mesh), _placed(frozen, mesh)
   begun = state.TrainState(
     array(mesh, ()),
     params,

@@ -186,7 +186,9 @@ class ProgramsTest(parameterized.TestCase):
         lora_rank=rank, ema=0.9, optimizer="adamw_8bit", **options
       )
       found[rank] = programs.training_program("sft", model, config, mesh)
-    (whole, _), (begun, _, frozen) = (each.arguments for each in found.values())
+    (whole, *_), (begun, _, frozen) = (
+      each.arguments for each in found.values()
+    )
     size = programs.bytes_of(whole.params)
     self.assertEqual(programs.bytes_of(whole.average), size)
     # Both moments have 2 bytes a parameter in the place of 8, and scales, which
