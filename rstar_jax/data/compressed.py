@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 from etils import epath
 
+from rstar_jax import outside
 from rstar_jax.storage.records import zstd
 
 _OPENERS = {".gz": gzip.open, ".zst": zstd.open}
@@ -40,7 +41,7 @@ def opened(path: epath.Path) -> Iterator[BinaryIO]:
       with _OPENERS[ending](file) as unpacked:
         yield unpacked
     except (EOFError, gzip.BadGzipFile, zlib.error, zstd.ZstdError) as error:
-      reason = " ".join(str(error).split()).rstrip(".")
+      reason = outside.line(str(error)).rstrip(".")
       raise Damaged(
         f"{path} cannot be unpacked ({reason}): copy it again"
       ) from None

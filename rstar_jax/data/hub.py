@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from rstar_jax import outside
 from rstar_jax.data.files import ProblemError, Row, table_row
 
 FORM = "hf:OWNER/NAME[/CONFIG]/SPLIT"
@@ -85,9 +86,10 @@ def hub_rows(name: str) -> Iterator[Row]:
         "with a network, or copy its files here and give 'hf:FOLDER/SPLIT'"
       ) from None
     # For a malformed file the reason is only in the error's cause.
+    cause = error.__cause__ or error
+    reason = outside.line(str(cause)).rstrip(".") or type(cause).__name__
     raise ProblemError(
-      f"source 'hf:{name}': {_one_line(error.__cause__ or error)} (want "
-      f"{FORM!r} or 'hf:FOLDER/SPLIT')"
+      f"source 'hf:{name}': {reason} (want {FORM!r} or 'hf:FOLDER/SPLIT')"
     ) from None
   return _rows(f"hf:{name}", table)
 
@@ -130,7 +132,3 @@ def _rows(source: str, table: Any) -> Iterator[Row]:
         yield table_row(place, index, table[index])
       except UnicodeDecodeError as error:
         yield Row(place, index, error=f"is not UTF-8 ({error.reason})")
-
-
-def _one_line(error: BaseException) -> str:
-  return " ".join(str(error).split()).rstrip(".") or type(error).__name__

@@ -9,6 +9,7 @@ from typing import Any
 
 from etils import epath
 
+from rstar_jax import outside
 from rstar_jax.data.files import ProblemError, Row, table_row
 
 # Rows in memory at a time.
@@ -45,9 +46,9 @@ def _rows(
           yield _row(f"{path}[{index}]", index, batch.slice(at, 1))
           index += 1
   except broken as error:
-    reason = " ".join(str(error).split()).rstrip(".")
+    reason = outside.line(str(error), 200).rstrip(".")
     raise ProblemError(
-      f"{path} cannot be read ({reason:.200}): copy it again"
+      f"{path} cannot be read ({reason}): copy it again"
     ) from None
 
 
