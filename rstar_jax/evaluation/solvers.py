@@ -12,7 +12,6 @@ from rstar_jax.evaluation import choices, cost, solutions, sources
 from rstar_jax.search import (
   ab_mcts,
   beam,
-  driver,
   mcts,
   named,
   rebase,
@@ -41,27 +40,20 @@ class Setting:
   name: Sequence[int | str]
 
 
-def solve(
+def by_plugin(
   method: str, problems: Sequence[Problem], calls: Calls, setting: Setting
 ) -> list[Record]:
-  """Solves problems by one method.
+  """Solves problems by a search plugin.
 
   Args:
-    method: one of `METHODS`, or "module:function".
+    method: "module:function".
     problems: to solve.
-    calls: `expand` writes whole code blocks for "greedy" (at temperature 0) and
-      "samples", and steps for the others, which `score` guides
-      (`Source.guided`).
+    calls: those of a search.
     setting: config and names.
 
   Returns:
     One record per problem; see `solutions.py`.
   """
-  if method in METHODS:
-    searches = [METHODS[method](each, setting) for each in problems]
-    return driver.run_searches(
-      searches, calls, in_flight(method, setting.config)
-    )
   config = dataclasses.replace(
     setting.config.eval.search,
     method=method,
@@ -254,6 +246,9 @@ def _tree(
   )
 
 
+# A method's `expand` writes whole code blocks for "greedy" (at temperature 0)
+# and "samples", and steps for the others, which `score` guides
+# (`Source.guided`).
 METHODS: dict[str, Callable[[Problem, Setting], Search[Record]]] = {
   "greedy": _greedy,
   "samples": _samples,

@@ -53,15 +53,28 @@ def extract(context: Context, round_: int) -> None:
       context, round_, trees, {name: left[name] for name in from_trees}
     )
   for name, folder in left.items():
-
-    def info(name=name, folder=folder) -> dict[str, Any]:
-      source = sources[name]
-      stats = _copy(source, name, folder) if source else _counts(folder)
-      numbers = {k: v for k, v in stats.items() if not isinstance(v, dict)}
-      context.writer.write(round_, numbers, name)
-      return stats
-
+    info = functools.partial(
+      _info, context, round_, name, folder, sources[name]
+    )
     finish(context.host, folder, info)
+
+
+def _info(
+  context: Context, round_: int, name: str, folder: store.Path, source: str
+) -> dict[str, Any]:
+  """Returns the manifest's fields for "sft" or "pairs"; writes them as metrics.
+
+  Args:
+    context: the run.
+    round_: from 1.
+    name: of the data.
+    folder: holds their shards, or will hold those of the source.
+    source: of released data; "" for data from trees.
+  """
+  stats = _copy(source, name, folder) if source else _counts(folder)
+  numbers = {k: v for k, v in stats.items() if not isinstance(v, dict)}
+  context.writer.write(round_, numbers, name)
+  return stats
 
 
 def _from_trees(

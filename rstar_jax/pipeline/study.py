@@ -133,13 +133,15 @@ def _search(
   if shards:
     context.work.search(context, make, shards)
   for folder, shards in left.items():
-
-    def info(shards=shards) -> dict[str, Any]:
-      # Searchers write the policy's number of parameters there.
-      first = records.header(shards[0].path) if shards else {}
-      return {"made_with": _settings(context), **first.get("info", {})}
-
+    info = functools.partial(_info, context, shards)
     finish(context.host, folder, info, shards)
+
+
+def _info(context: Context, shards: Sequence[Shard]) -> dict[str, Any]:
+  """Returns the manifest's fields for a method's folder."""
+  # Searchers write the policy's number of parameters into headers.
+  first = records.header(shards[0].path) if shards else {}
+  return {"made_with": _settings(context), **first.get("info", {})}
 
 
 class Searcher:
@@ -209,7 +211,7 @@ class Searcher:
     """Solves a shard's problems by a search plugin."""
     first, problems = shard.units[0], [unit.problem for unit in shard.units]
     calls, setting = self._calls_of(first.method), self._setting(first.split)
-    return self._rows(solvers.solve(first.method, problems, calls, setting))
+    return self._rows(solvers.by_plugin(first.method, problems, calls, setting))
 
   def _rescored(self, shard: Shard) -> list[units_lib.Rows]:
     """Values the samples that were drawn without a reward model."""

@@ -34,7 +34,12 @@ def setting() -> solvers.Setting:
 
 
 def solve(method, given=None, own=None) -> list[dict]:
-  return solvers.solve(method, PROBLEMS, own or calls(), given or setting())
+  given, own = given or setting(), own or calls()
+  if method not in solvers.METHODS:
+    return solvers.by_plugin(method, PROBLEMS, own, given)
+  searches = [solvers.METHODS[method](each, given) for each in PROBLEMS]
+  in_flight = solvers.in_flight(method, given.config)
+  return driver.run_searches(searches, own, in_flight)
 
 
 class SolversTest(parameterized.TestCase):

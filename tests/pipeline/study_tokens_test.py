@@ -10,6 +10,7 @@ from rstar_jax.config import schema as config_lib
 from rstar_jax.data import problems
 from rstar_jax.evaluation import solvers
 from rstar_jax.pipeline import backends
+from rstar_jax.search import driver
 from tests import tiny_run
 
 
@@ -40,7 +41,11 @@ class TokensTest(absltest.TestCase):
         counted = calls.expand.engine
         chosen = problems.load_problems(config.eval.data)
         setting = solvers.Setting("s", config, ("study",))
-        records = solvers.solve(method, chosen, calls, setting)
+        records = driver.run_searches(
+          [solvers.METHODS[method](each, setting) for each in chosen],
+          calls,
+          solvers.in_flight(method, config),
+        )
         spent = sum(record["tokens"] for record in records)
         self.assertGreater(counted.generated_tokens, 0)
         if method == "samples":
