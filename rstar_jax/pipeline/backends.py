@@ -136,7 +136,7 @@ class ModelBackend:
       self._engine = Engine(model, engine or config.engine, **self._shared)
     elif config.servers.policy:
       self._engine = deploy.policy(context, policy or round_, self._few_shot)
-    self._own: list[PluginPolicy] = []
+    self._plugins: list[PluginPolicy] = []
     self._began = time.perf_counter()
     self._compiled = compiled.counter()
     self._before = self._compiled.programs, self._compiled.seconds
@@ -223,10 +223,10 @@ class ModelBackend:
     return self._calls(True, temperature)
 
   def _calls(self, whole: bool, temperature: float | None) -> Calls:
-    make = self._policy if self.any_temperature else self._own_policy
+    make = self._policy if self.any_temperature else self._plugin_policy
     return _with_host(self._context, make(whole, temperature), self.score)
 
-  def _own_policy(
+  def _plugin_policy(
     self, whole: bool, temperature: float | None
   ) -> PluginPolicy | Blocks:
     """Returns the user's policy backend, opened on the policy's folder."""
@@ -243,7 +243,7 @@ class ModelBackend:
       )
     config = dataclasses.replace(config, engine=engine)
     expand = PluginPolicy(config, self._folder)
-    self._own.append(expand)
+    self._plugins.append(expand)
     return Blocks(expand, engine.max_block_tokens) if whole else expand
 
   def _policy(self, whole: bool, temperature: float | None) -> Policy | FewShot:
@@ -293,7 +293,9 @@ class ModelBackend:
     seconds = time.perf_counter() - self._began
     models = self._models()
     engines = [self._engine] if self._engine else []
-    generated = sum(each.generated_tokens for each in (*engines, *self._own))
+    generated = sum(
+      each.generated_tokens for each in (*engines, *self._plugins)
+    )
     scored = sum(e.prefilled_tokens for e in models if e is not self._engine)
     slots = sum(each.slots for each in models)
     busy = self._shared["busy"].seconds

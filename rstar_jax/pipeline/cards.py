@@ -67,10 +67,9 @@ def made(config: Config, round_: int, licence: Licence) -> str:
   rows += [
     ["problems", _source(each.source, licence)] for each in _training(config)
   ]
-  search = config.rounds[round_ - 1]
   rows += [
     ["round", f"{round_} of {len(config.rounds)}"],
-    ["policy trained by", search.algorithm],
+    ["policy trained by", config.rounds[round_ - 1].algorithm],
     ["seed", str(config.seed)],
     ["card written by", library()],
   ]

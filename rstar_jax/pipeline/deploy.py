@@ -142,8 +142,9 @@ def _ready(context: Context, role: str, folder: str, servers: Servers) -> None:
       return
     except (ValueError, ConnectionError) as error:
       logging.info("%s; %s has the %s put there", error, config.load, role)
-  # Searchers on Ray are counted from 1.
-  if context.host.index <= bool(context.config.ray.address):
+  # On Ray the first searcher is host 1.
+  first = 1 if context.config.ray.address else 0
+  if context.host.index <= first:
     load = loading.LOADS.get(config.load) or plugins.load(
       config.load, "config.servers.load"
     )

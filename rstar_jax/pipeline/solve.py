@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from rstar_jax.config.schema import Config
+from rstar_jax.config.schema import Config, SearchConfig
 from rstar_jax.evaluation import cost, methods, sources
 from rstar_jax.grading import choose
 from rstar_jax.pipeline import backends
@@ -228,7 +228,7 @@ class Solver:
     # Without a reward model the default is the majority. A few-shot base model
     # is the exception, since it seldom writes a whole solution that runs; so is
     # a search plugin.
-    samples = not (self._valued or self._own or self._few_shot)
+    samples = not (self._valued or self._by_plugin or self._few_shot)
     first: Method = "majority" if samples else "search"
     return tuple(sorted(able, key=lambda each: each != first))
 
@@ -265,7 +265,7 @@ class Solver:
     return self.backend.score is not None
 
   @property
-  def _own(self) -> bool:
+  def _by_plugin(self) -> bool:
     return self._config.eval.search.method != "mcts"
 
   @property
@@ -319,7 +319,7 @@ class Solver:
     """
     together: dict[tuple, list[int]] = {}
     for index, each in enumerate(asked):
-      if each.budget.source.guided and self._own:
+      if each.budget.source.guided and self._by_plugin:
         key = each.budget, each.seed, each.number, each.temperature
         together.setdefault(key, []).append(index)
     own = {index for group in together.values() for index in group}
@@ -383,7 +383,7 @@ class Solver:
   def _terminal_is_valued(self) -> bool:
     return self._config.eval.search.terminal_reward == "ppm"
 
-  def _search_config(self, budget: Budget) -> Any:
+  def _search_config(self, budget: Budget) -> SearchConfig:
     config = dataclasses.replace(
       self._config.eval.search,
       rollouts=budget.rollouts,
