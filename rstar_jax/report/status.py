@@ -135,9 +135,10 @@ def look(workdir: store.Path, files: Snapshot | None = None) -> Status:
     study = f"{top}/{layout.STUDY}"
     for model in files.folders(study):
       for method in files.folders(f"{study}/{model}"):
-        stage = Stage(0, f"{top}/{model}/{method}")
-        folder = f"{study}/{model}/{method}"
-        found.studies[stage.name] = _shards(stage, files, [folder])
+        name, folders = f"{top}/{model}/{method}", [f"{study}/{model}/{method}"]
+        stage = Stage(0, name, **_shards(files, folders))
+        stage.state = _state(files, folders, stage.done + stage.begun > 0)
+        found.studies[name] = stage
   _estimate(found, work)
   found.at_work = _at_work(files)
   for index, lines in sorted(hosts.items()):
@@ -193,36 +194,38 @@ def _stage(
       stage.done = max(steps, default=0)
     begun = bool(steps or stage.of)
   else:
-    stage = _shards(stage, files, folders)
+    stage = dataclasses.replace(stage, **_shards(files, folders))
     begun = stage.done + stage.begun > 0
-  if all(map(files.whole, folders)):
-    stage.state = "done"
-  elif begun or stage.seconds:
-    stage.state = "begun"
+  stage.state = _state(files, folders, begun or bool(stage.seconds))
   return stage
 
 
-def _shards(stage: Stage, files: Snapshot, folders: list[str]) -> Stage:
-  """Counts the shards in folders; a file with a shard's name is complete."""
-  total = 0
+def _state(files: Snapshot, folders: list[str], begun: bool) -> str:
+  """Returns the state of a stage that writes folders."""
+  if all(map(files.whole, folders)):
+    return "done"
+  return "begun" if begun else "left"
+
+
+def _shards(files: Snapshot, folders: list[str]) -> dict[str, Any]:
+  """Counts the shards in folders; a file with a shard's name is complete.
+
+  Returns:
+    The fields of a `Stage`: "unit", "done", "begun" and "of".
+  """
+  done = begun = total = 0
   for folder in folders:
     parts: dict[str, int] = {}
-    whole, begun = set(), set()
+    whole, started = set(), set()
     for name in files.below(folder):
-      for pattern, found in ((_SHARD, whole), (_BEGUN, begun)):
+      for pattern, found in ((_SHARD, whole), (_BEGUN, started)):
         if match := pattern.match(name):
           found.add((match[1], match[2]))
           parts[match[1]] = int(match[3])
-    stage.done += len(whole)
-    stage.begun += len(begun - whole)
+    done += len(whole)
+    begun += len(started - whole)
     total += sum(parts.values())
-  stage.unit = "shards"
-  stage.of = total or None
-  if all(map(files.whole, folders)):
-    stage.state = "done"
-  elif stage.done or stage.begun:
-    stage.state = "begun"
-  return stage
+  return {"unit": "shards", "done": done, "begun": begun, "of": total or None}
 
 
 def _at_work(files: Snapshot) -> list[AtWork]:
