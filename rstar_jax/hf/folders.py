@@ -317,9 +317,23 @@ def _planned(
 class _Reader:
   """Reads blocks of a parameter; devices share equal blocks."""
 
-  def __init__(self, source, entries, shape, dtype: str):
+  def __init__(
+    self,
+    source: tensors.Tensors,
+    entries: Sequence[families.Entry],
+    shape: tuple[int, ...],
+    dtype: jnp.dtype,
+  ):
+    """Reads nothing yet.
+
+    Args:
+      source: the tensors on disk.
+      entries: the parameter's.
+      shape: of the parameter.
+      dtype: of the blocks.
+    """
     self._source, self._entries = source, entries
-    self._shape, self._dtype = shape, jnp.dtype(dtype)
+    self._shape, self._dtype = shape, dtype
     self._blocks: dict[tuple, np.ndarray] = {}
 
   def __call__(self, index: tensors.Index) -> np.ndarray:
@@ -336,7 +350,7 @@ class _Reader:
       self._blocks[key] = block
     return self._blocks[key]
 
-  def _read(self, entry, index: tensors.Index) -> np.ndarray:
+  def _read(self, entry: families.Entry, index: tensors.Index) -> np.ndarray:
     where = families.disk_index(entry, index)
     block = self._source.read(entry.name, where)
     return families.from_disk(block, entry, index)

@@ -6,7 +6,7 @@ is the difference of two rows; the same holds for the LM head of a model that
 answers with one of two tokens. x is the *log-odds* of a good step.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -181,7 +181,13 @@ def _row(
 class _WithHead:
   """Tensors with the head replaced by a scalar head; see `Tensors`."""
 
-  def __init__(self, weights: Tensors, made, hidden):
+  def __init__(
+    self,
+    weights: Tensors,
+    made: Mapping[str, np.ndarray],
+    hidden: Collection[str],
+  ):
+    """Takes the tensors, the scalar head's, and names to leave out."""
     self._weights, self._made = weights, made
     kept = [name for name in weights.names() if name not in hidden]
     self._names = sorted({*kept, *made})
