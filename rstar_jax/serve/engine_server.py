@@ -6,6 +6,7 @@ and it loads other models at /update_weights_from_disk, as SGLang does.
 `inference/engine_client.py` is its client, `tools/serve_engine.py` its command.
 """
 
+import dataclasses
 import http.server
 import json
 import threading
@@ -37,6 +38,31 @@ _MOST_RAW = 10.0
 _WARMEST = 1e6
 
 
+@dataclasses.dataclass(frozen=True)
+class _Policy:
+  """What samples: an engine, and the tokenizer of its model."""
+
+  engine: Engine
+  tokenizer: HfTokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reward:
+  """What values paths.
+
+  Attributes:
+    engine: of the model.
+    scale: divisor of raw values before the tanh.
+    known: number of the model's ids.
+    published: None for a PPM; another reward model is never replaced.
+  """
+
+  engine: ScoringEngine
+  scale: float
+  known: int
+  published: Published | None
+
+
 class EngineService:
   """Answers requests with engines; thread-safe."""
 
@@ -57,28 +83,27 @@ class EngineService:
       "busy": Busy(),
     }
     self._config: EngineConfig = config.engine
-    self._engine: Engine | None = None
-    self._tokenizer: HfTokenizer | None = None
-    self._scores: ScoringEngine | None = None
-    self._scale, self._known = 1.0, 0
-    # Set for a published reward model, which is never replaced.
-    self._reward: Published | None = None
+    self._policy: _Policy | None = None
+    self._reward: _Reward | None = None
     # Number of requests in progress; 0 while models are loaded.
     self._open, self._changed = 0, threading.Condition()
     self.folders = {"policy": policy, "ppm": ppm}
     if policy:
       model = folders.load_policy(policy, self._dtype, mesh=mesh)
-      self._tokenizer = load_tokenizer(policy)
-      self._engine = Engine(model, config.engine, **shared)
+      tokenizer = load_tokenizer(policy)
+      self._policy = _Policy(Engine(model, config.engine, **shared), tokenizer)
     if ppm:
-      if reward.is_of_others(ppm):
-        self._reward = reward.described(ppm)
-        model = self._reward.model(self._dtype, mesh=mesh)
+      published = reward.described(ppm) if reward.is_of_others(ppm) else None
+      if published:
+        model = published.model(self._dtype, mesh=mesh)
       else:
         model = folders.load_ppm(ppm, self._dtype, mesh=mesh)
-      self._scale = SCALES[model.head]
-      self._known = model.config.vocab_size
-      self._scores = ScoringEngine(model, config.engine, **shared)
+      self._reward = _Reward(
+        ScoringEngine(model, config.engine, **shared),
+        SCALES[model.head],
+        model.config.vocab_size,
+        published,
+      )
 
   def answer(self, path: str, body: dict[str, Any]) -> Any:
     """Returns the response to a request, JSON-able.
@@ -113,9 +138,9 @@ class EngineService:
     """Answers /v1/completions."""
     if "logprob_token_ids" in body:
       return self._answer_of_two(body)
-    engine, tokenizer = self._engine, self._tokenizer
-    if engine is None or tokenizer is None:
+    if self._policy is None:
       raise Refused("no policy is served here", 404)
+    engine, tokenizer = self._policy.engine, self._policy.tokenizer
     known = tokenizer.vocab_size
     prompt = body.get("prompt")
     if isinstance(prompt, str):
@@ -192,7 +217,7 @@ class EngineService:
     shown = ids if stopped is None else ids[:-1]
     return {
       "index": number,
-      "text": self._tokenizer.decode(shown),
+      "text": self._policy.tokenizer.decode(shown),
       "token_ids": list(ids),
       "logprobs": {"token_logprobs": list(generated.logprobs)},
       "finish_reason": "length" if stopped is None else "stop",
@@ -220,7 +245,8 @@ class EngineService:
 
     Other tokens' probabilities are not known here, and are not needed.
     """
-    pair = self._reward.answers if self._reward else None
+    model = self._reward and self._reward.published
+    pair = model.answers if model else None
     ids = outside.sequence(body["logprob_token_ids"], "logprob_token_ids", int)
     if pair is None or set(ids) != set(pair):
       raise Refused(
@@ -246,17 +272,18 @@ class EngineService:
 
   def _raw(self, body: dict[str, Any], name: str) -> list[float]:
     """Returns the raw values of a request's paths, float."""
-    if self._scores is None:
+    served = self._reward
+    if served is None:
       raise Refused("no PPM is served here", 404)
     paths = [
-      _ids(each, name, self._known)
+      _ids(each, name, served.known)
       for each in outside.sequence(body.get(name), name, list)
     ]
     if not all(paths):
       raise Refused(f"a path of {name} has no tokens")
-    values = self._scores.submit(paths).result().astype(np.float64)
+    values = served.engine.submit(paths).result().astype(np.float64)
     with np.errstate(divide="ignore"):
-      raw = np.clip(np.arctanh(values), -_MOST_RAW, _MOST_RAW) * self._scale
+      raw = np.clip(np.arctanh(values), -_MOST_RAW, _MOST_RAW) * served.scale
     return raw.tolist()
 
   def _load(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -265,15 +292,15 @@ class EngineService:
     try:
       _, fields = folders.read_config(folder)
       if reward_heads.HEAD in fields:
-        if self._scores is None or self._reward:
+        if self._reward is None or self._reward.published:
           raise Refused("no PPM is served here", 404)
         ppm = folders.load_ppm(folder, self._dtype, mesh=self._mesh)
-        self._scores.load(ppm)
-      elif self._engine is None:
+        self._reward.engine.load(ppm)
+      elif self._policy is None:
         raise Refused("no policy is served here", 404)
       else:
         policy = folders.load_policy(folder, self._dtype, mesh=self._mesh)
-        self._engine.load(policy)
+        self._policy.engine.load(policy)
     except (OSError, ValueError) as error:
       raise Refused(f"model_path={folder}: {error}") from error
     return {"success": True, "message": "the weights are loaded"}

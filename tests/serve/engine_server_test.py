@@ -112,7 +112,7 @@ class AnswersTest(ServeCase):
     status, answer = self.post("/v1/completions", body)
     self.assertEqual(status, 200)
     ours = engine()
-    eos = self.served._tokenizer.eos_id
+    eos = self.served._policy.tokenizer.eos_id
     seeds = [2**32 - 2, 2**32 - 1, 0]
     expected = ours.submit(
       PROMPTS[0], seeds, Stop(5, frozenset([eos]))
