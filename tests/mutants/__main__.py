@@ -79,15 +79,15 @@ ROOMS = {
     tuple(
       f"rstar_jax/inference/{name}.py"
       for name in (
-        *("prefix_cache", "runs", "programs", "paged_model"),
-        *("engine", "generated", "scoring", "futures"),
+        *("prefix_cache", "runs", "programs", "paged_model", "sizes"),
+        *("page_memory", "engine", "generated", "scoring", "futures"),
       )
     ),
     tuple(
       f"tests/inference/{name}_test"
       for name in (
         *("prefix_cache", "runs", "futures", "programs", "paged_model"),
-        *("engine", "generated", "scoring"),
+        *("sizes", "page_memory", "engine", "generated", "scoring"),
         *("engine_bits", "engine_mesh"),
       )
     ),
