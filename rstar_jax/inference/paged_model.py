@@ -41,9 +41,9 @@ _AHEAD = 4
 @functools.partial(
   jax.jit, static_argnames=("structure", "options"), donate_argnames="pages"
 )
-def _prefill(params, pages, plan, both, *, structure, options):
+def _prefill(params, pages, plan, by_path, *, structure, options):
   model = structure.merge(params)
-  return programs.prefill(model, pages, plan, both, options)
+  return programs.prefill(model, pages, plan, by_path, options)
 
 
 def _arranged(model: Transformer, config: EngineConfig) -> Transformer:
@@ -316,7 +316,7 @@ class PagedModel(Weights, abc.ABC):
         self.params,
         self.memory.arrays,
         self._to_devices(plan.array, 1),
-        self._to_devices(plan.both, 0),
+        self._to_devices(plan.by_path, 0),
         structure=self.structure,
         options=self._options,
       )

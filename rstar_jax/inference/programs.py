@@ -86,7 +86,7 @@ class PrefillPlan:
   Attributes:
     array: [4, T].
     tokens, positions, spans, rows: [T]; see `Slots` and `Paths`.
-    both: [R, 2 + P].
+    by_path: [R, 2 + P].
     copies: [R, 2]; see `DecodePlan`.
     tables: [R, P].
   """
@@ -105,8 +105,8 @@ class PrefillPlan:
     """
     self.array = np.zeros((4, slots), np.int32)
     self.tokens, self.positions, self.spans, self.rows = self.array
-    self.both = np.zeros((rows, _COPY + width), np.int32)
-    self.copies, self.tables = self.both[:, :_COPY], self.both[:, _COPY:]
+    self.by_path = np.zeros((rows, _COPY + width), np.int32)
+    self.copies, self.tables = self.by_path[:, :_COPY], self.by_path[:, _COPY:]
     self.positions[:] = -1
     self.spans[:] = 1
     self.rows[:] = rows // shards - 1
@@ -238,7 +238,7 @@ def prefill(
   model: Transformer,
   pages: jax.Array,
   plan: jax.Array,
-  both: jax.Array,
+  by_path: jax.Array,
   options: Options,
 ) -> tuple[jax.Array, jax.Array | None]:
   """Computes tokens of paths, and their values if the head is scalar.
@@ -247,21 +247,21 @@ def prefill(
     model: with any head.
     pages: [L * count, ...].
     plan: `PrefillPlan.array`.
-    both: `PrefillPlan.both`.
+    by_path: `PrefillPlan.by_path`.
     options: see `Options`.
 
   Returns:
     The pages; and float32 [T] in [-1, 1], None for an LM head.
   """
   tokens, positions, spans, rows = plan
-  sources, targets = both[:, 0], both[:, 1]
+  sources, targets = by_path[:, 0], by_path[:, 1]
   pages = options.attention.copy(
     pages, sources, targets, model.config, options.layers
   )
   hidden, pages = step(
     model,
     pages,
-    Slots(tokens, spans, Paths(both[:, _COPY:], rows, positions)),
+    Slots(tokens, spans, Paths(by_path[:, _COPY:], rows, positions)),
     layers=options.layers,
     attention=options.attention,
   )

@@ -101,7 +101,7 @@ class EngineMeshTest(parameterized.TestCase):
         cut.params,
         cut.memory.arrays,
         cut._to_devices(prefill.array, 1),
-        cut._to_devices(prefill.both, 0),
+        cut._to_devices(prefill.by_path, 0),
         **fixed,
       ),
     ):

@@ -103,7 +103,7 @@ class ProgramsTest(parameterized.TestCase):
     plan.rows[:3] = 0
     pages, values = jax.jit(
       functools.partial(programs.prefill, options=options)
-    )(model, pages, plan.array, plan.both)
+    )(model, pages, plan.array, plan.by_path)
     self.assertIsNone(values)
     run.next = 20
     decode = DecodePlan(6, steps + 2, WIDTH, COUNT, used=steps)
@@ -156,7 +156,7 @@ class ProgramsTest(parameterized.TestCase):
     plan.put(0, 0, 0, run_of(ids, 21), 21)
     _, values = jax.jit(
       functools.partial(programs.prefill, options=Options(layers=2))
-    )(model, pages, plan.array, plan.both)
+    )(model, pages, plan.array, plan.by_path)
     want = plain.Decoder(model).values(ids)
     np.testing.assert_allclose(values[:21], want, atol=2e-5)
 

@@ -184,7 +184,7 @@ def search_program(
     )
     arrays = [
       ids(plan.array.shape, jnp.int32, None, sharding.RULES.batch),
-      ids(plan.both.shape, jnp.int32, sharding.RULES.batch),
+      ids(plan.by_path.shape, jnp.int32, sharding.RULES.batch),
     ]
     run = engine.prefill
   return DeviceProgram(
