@@ -75,8 +75,14 @@ def greedy(folder: pathlib.Path, expected: Expected, name: str) -> None:
   model = folders.load_policy(folder)
   for i, (length, new) in enumerate(cases.greedy_sizes(name)):
     prompt = expected[f"prompt_{i}"]
-    config = EngineConfig(max_prefix_tokens=length, rows=32, prefill_tokens=32)
-    engine = Engine(model, config, max_new_tokens=new)
+    config = EngineConfig(
+      max_prefix_tokens=length,
+      max_step_tokens=new,
+      max_block_tokens=new,
+      rows=32,
+      prefill_tokens=32,
+    )
+    engine = Engine(model, config)
     rows = engine.expand(
       [prompt[: length // 2], prompt],
       np.zeros((2, 2), np.uint32),

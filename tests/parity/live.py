@@ -338,9 +338,10 @@ class SmolLM2Test(absltest.TestCase):
 
   def test_greedy_tokens(self):
     new, length = 64, len(self.prompt)
-    engine = Engine(
-      self.policy, EngineConfig(max_prefix_tokens=length), max_new_tokens=new
+    config = EngineConfig(
+      max_prefix_tokens=length, max_step_tokens=new, max_block_tokens=new
     )
+    engine = Engine(self.policy, config)
     rows = engine.expand(
       [self.prompt], np.zeros((1, 1), np.uint32), Stop(new), temperature=0.0
     )
