@@ -32,7 +32,7 @@ from rstar_jax.training import ppm as ppm_lib
 from rstar_jax.types import PairKind, PreferencePair
 
 # One problem in this many is held out, unless the config sets it.
-_HELD_OUT = 10
+_ONE_IN = 10
 # Folders of encoded items: training and held out; and held-out pairs by kind.
 _PARTS = ("training", "held_out")
 _KINDS: tuple[str, ...] = typing.get_args(PairKind)
@@ -41,7 +41,7 @@ _KINDS: tuple[str, ...] = typing.get_args(PairKind)
 def one_in(config: Config) -> int:
   """Returns N where one problem in N is held out; 0 holds out none."""
   count = config.ppm.held_out
-  return _HELD_OUT if count < 0 else count
+  return _ONE_IN if count < 0 else count
 
 
 class NothingToLearn(ValueError):
@@ -168,12 +168,13 @@ def pack(
   Returns:
     "training" and "held_out", the folders' names; "measured", the names of the
     folders of held-out pairs; "items", the number of training items; and
-    "sizes", `training.ppm.largest` of both folders.
+    "sizes", see `training.ppm.largest`.
   """
   config, tokenizer = context.config, context.tokenizer
   length = config.ppm.length
-  items: collections.Counter[bool] = collections.Counter()
-  pairs: collections.Counter[bool] = collections.Counter()
+  # Numbers by part.
+  items: collections.Counter[str] = collections.Counter()
+  pairs: collections.Counter[str] = collections.Counter()
   with store.staged(folder) as local:
     with contextlib.ExitStack() as stack:
       files = {
@@ -181,53 +182,52 @@ def pack(
         for name in (*_PARTS, *_KINDS)
       }
 
-      def put(name: str, encoded: sides.Encoded, count: int) -> None:
-        out = _is_held_out(context, name)
-        files[_PARTS[out]].put(encoded)
-        items[out] += count
+      def put(part: str, encoded: sides.Encoded, count: int) -> None:
+        files[part].put(encoded)
+        items[part] += count
 
       for name, group in _pairs_of(context, round_):
-        out = _is_held_out(context, name)
-        pairs[out] += len(group)
+        part = _part_of(context, name)
+        pairs[part] += len(group)
         if kind == "ppm":
-          put(name, sides.encode_pairs(tokenizer, group, length), len(group))
-        for each in _KINDS if out else ():
+          put(part, sides.encode_pairs(tokenizer, group, length), len(group))
+        for each in _KINDS if part == "held_out" else ():
           chosen = [pair for pair in group if pair.kind == each]
           files[each].put(sides.encode_pairs(tokenizer, chosen, length))
       if kind != "ppm":
         # One problem's trees are in memory at a time.
-        for part in pools.parts(extract.tree_folders(context, round_)):
-          for trees in pools.problems(part):
+        for pool in pools.parts(extract.tree_folders(context, round_)):
+          for trees in pools.problems(pool):
             targets = scored(trees, kind)
             encoded = sides.encode_scored(tokenizer, targets, length)
-            put(trees[0].problem.id, encoded, len(targets))
+            part = _part_of(context, trees[0].problem.id)
+            put(part, encoded, len(targets))
     # Nothing is held out where nothing would be left to train on.
-    training, kept = _PARTS if items[False] else _PARTS[::-1]
+    training, kept = _PARTS if items["training"] else _PARTS[::-1]
     measured = [
       each
       for each in _KINDS
-      if pairs[False] and len(StoredSides(local / each).counts)
+      if pairs["training"] and len(StoredSides(local / each).counts)
     ]
-    sizes = [
-      ppm_lib.largest(
-        StoredSides(local / training), config.ppm, _seed(context, round_)
-      ),
-      ppm_lib.largest(StoredSides(local / kept), config.ppm, None)
-      if config.ppm.eval_every
-      else None,
-    ]
+    sizes = ppm_lib.largest(
+      StoredSides(local / training),
+      StoredSides(local / kept) if config.ppm.eval_every else sides.Encoded([]),
+      config.ppm,
+      _seed(context, round_),
+    )
   return {
     "training": training,
     "held_out": kept,
     "measured": measured,
-    "items": items[False] or items[True],
+    "items": items[training],
     "sizes": sizes,
   }
 
 
-def _is_held_out(context: Context, problem_id: str) -> bool:
+def _part_of(context: Context, problem_id: str) -> str:
+  """Returns the part that has a problem's items, of `_PARTS`."""
   config = context.config
-  return held_out.is_held_out(config.seed, problem_id, one_in(config))
+  return _PARTS[held_out.is_held_out(config.seed, problem_id, one_in(config))]
 
 
 def _pairs_of(

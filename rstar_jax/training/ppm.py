@@ -102,7 +102,7 @@ def train_sides(
     kind: the loss: Bradley-Terry on values ("ppm"), cross entropy on raw values
       ("orm"), or squared error on values ("pqm").
     balanced: whether scored items are weighted by `sides.balance`.
-    sizes: `largest` of `sides` and of `held_out`; None computes it.
+    sizes: see `largest`; None computes a size.
 
   Returns:
     The same model, trained.
@@ -128,7 +128,7 @@ def train_sides(
   measured = None
   if len(held_out.counts):
     measured = sides_lib.make_batches(
-      *_order(held_out, config, None),
+      *_held_out_order(held_out, config),
       length=config.length,
       parts=parts,
       size=sizes[1],
@@ -145,32 +145,41 @@ def train_sides(
 
 
 def largest(
-  sides: Sides, config: TrainConfig, seed: int | None
-) -> tuple[int, int] | None:
-  """Returns the largest sizes of a training's batches; see `sides.largest`.
+  sides: Sides, held_out: Sides, config: TrainConfig, seed: int
+) -> list[tuple[int, int] | None]:
+  """Returns the largest sizes of the batches of a training.
 
   Args:
-    sides: training or held-out items.
+    sides: training items.
+    held_out: held-out items.
     config: of the training.
-    seed: seed of the training; None for held-out items.
+    seed: of the training.
 
   Returns:
-    `sides.largest`; None without items.
+    `sides.largest` of training and of held-out batches; None without items.
   """
-  if not len(sides.counts):
-    return None
-  return sides_lib.largest(*_order(sides, config, seed), length=config.length)
+  orders = _order(sides, config, seed), _held_out_order(held_out, config)
+  return [
+    sides_lib.largest(*order, length=config.length)
+    if len(order[0].counts)
+    else None
+    for order in orders
+  ]
 
 
 def _order(
-  sides: Sides, config: TrainConfig, seed: int | None
-) -> tuple[Sides, int, int, int | None]:
-  """Returns the arguments that determine the batches; see `largest`."""
-  if seed is None:
-    # As many as a micro-batch of the training.
-    return sides, config.batch_size // config.accumulate, 1, None
+  sides: Sides, config: TrainConfig, seed: int
+) -> tuple[Sides, int, int, int]:
+  """Returns what determines the batches; see `sides.make_batches`."""
   passes = config.passes(int(sides.counts.sum()))
   return sides, config.batch_size, passes, seed
+
+
+def _held_out_order(
+  sides: Sides, config: TrainConfig
+) -> tuple[Sides, int, int, None]:
+  """Does the same for held-out items: once, in micro-batches of a training."""
+  return sides, config.batch_size // config.accumulate, 1, None
 
 
 def pair_accuracy(
