@@ -270,7 +270,7 @@ def row_batches(
 
   def batch_at(k: int) -> Batch:
     rows = packed.take(order(k))
-    return {name: _fill(each, batch_size) for name, each in rows.items()}
+    return {name: padded(each, batch_size) for name, each in rows.items()}
 
   return batch_at, num_batches
 
@@ -303,8 +303,8 @@ def orders(
   return dataset.__getitem__, len(dataset)
 
 
-def _fill(array: np.ndarray, size: int) -> np.ndarray:
-  """Pads the first axis with zeros up to `size`."""
+def padded(array: np.ndarray, size: int) -> np.ndarray:
+  """Returns an array whose first axis is filled up with zeros to `size`."""
   if len(array) == size:
     return array
   filled = np.zeros((size, *array.shape[1:]), array.dtype)

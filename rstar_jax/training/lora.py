@@ -108,7 +108,8 @@ def saver(
     known = load_tokenizer(base, add_markers=False).vocab_size
     adapters.save(
       store.path(folder) / adapters.FOLDER,
-      *(trained, model),
+      trained,
+      model,
       base=str(base),
       alpha=config.lora_alpha,
       new_rows=tokenizer.vocab_size > known,

@@ -71,7 +71,9 @@ def train_policy(
   adapter = folder and lora.saver(folder, policy, config, tokenizer)
   with _session_fields(checkpoints) as kept_in:
     sft.train_sft(
-      *(model, training, config),
+      model,
+      training,
+      config,
       loop.Session("sft", seed, adapter=adapter, **kept_in),
       held_out=kept,
       tokenizer=tokenizer,
@@ -130,7 +132,9 @@ def train_ppm(
   adapter = folder and lora.saver(folder, policy, config, tokenizer)
   with _session_fields(checkpoints) as kept_in:
     ppm_lib.train_ppm(
-      *(model, training, config),
+      model,
+      training,
+      config,
       loop.Session("ppm", seed, adapter=adapter, **kept_in),
       held_out=kept,
       tokenizer=tokenizer,

@@ -113,8 +113,7 @@ def spread(arrays: batches.Batch, rows: int, at_once: int) -> batches.Batch:
   """
 
   def one(array: np.ndarray) -> np.ndarray:
-    filled = np.zeros((rows, *array.shape[1:]), array.dtype)
-    filled[: len(array)] = array
+    filled = batches.padded(array, rows)
     micro = filled.reshape(-1, at_once, *array.shape[1:])
     return micro.swapaxes(0, 1).reshape(filled.shape)
 

@@ -105,7 +105,11 @@ def train_packed(
     size = min(most, -(-rows_kept // parts) * parts)
     measured = batches.row_batches(held_out, size, 1, session.seed)
   return loop.fit_model(
-    *(model, sft_loss, batch_at, config.updates or num_steps, config),
+    model,
+    sft_loss,
+    batch_at,
+    config.updates or num_steps,
+    config,
     session,
     held_out=measured,
   )
