@@ -66,9 +66,11 @@ class Rows(Protocol):
   """Packed rows, in memory (`Packed`) or on the disk (`stored_rows.py`).
 
   Attributes:
-    dropped: number of rows left out because they are longer than T.
+    solutions: number of rows before packing.
+    dropped: number of these that were left out because they are longer than T.
   """
 
+  solutions: int
   dropped: int
 
   def __len__(self) -> int: ...
@@ -87,10 +89,11 @@ class Packed:
       `parents` (column of the previous token), `ends` (see
       `prefix_trees.PrefixTree`; 0 is padding). float32: `weights`, the sum over
       the original rows that have the token of its weight there.
-    dropped: number of rows left out because they are longer than T.
+    solutions, dropped: see `Rows`.
   """
 
   arrays: Batch
+  solutions: int
   dropped: int
 
   def __len__(self) -> int:
@@ -144,7 +147,7 @@ def pack_columns(
     arrays[name] = np.zeros(arrays["tokens"].shape, np.float32)
     for added, (n, start) in zip(sums, places, strict=True):
       arrays[name][n, start : start + len(added[name])] = added[name]
-  return Packed(arrays, dropped)
+  return Packed(arrays, sum(map(len, groups)), dropped)
 
 
 def joined(

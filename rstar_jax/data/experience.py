@@ -61,9 +61,8 @@ def batch(
   # Rows that share a token sampled it after the same prefix, so with the same
   # probability; `uneven` counts exceptions.
   arrays["old"] /= np.maximum(arrays["weights"], 1)
-  total = sum(map(len, groups.values()))
   return arrays, {
-    "rows": total - packed.dropped,
+    "rows": packed.solutions - packed.dropped,
     "too_long": packed.dropped,
     **counts,
   }

@@ -77,12 +77,7 @@ class Writer(stored.Writer):
 
 
 class StoredRows(stored.Reader):
-  """Reads rows that `Writer` wrote; see `batches.Rows`.
-
-  Attributes:
-    solutions: number of rows that were put, before packing.
-    dropped: number of these that were too long.
-  """
+  """Reads rows that `Writer` wrote; see `batches.Rows`."""
 
   def __init__(self, folder: pathlib.Path):
     """Opens a local folder; see `stored.Reader`."""

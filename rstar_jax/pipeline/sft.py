@@ -68,7 +68,6 @@ def train_policy(context: Context, round_: int) -> None:
         context.writer,
         adapter=models.adapter_saver(context, folder, start, config),
       ),
-      solutions=training.solutions,
       held_out=kept,
     )
   with stopping.deferred():

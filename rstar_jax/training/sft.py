@@ -49,7 +49,6 @@ def train_sft(
     _pack(rows, tokenizer, config.length),
     config,
     session,
-    solutions=len(rows),
     held_out=_pack(held_out, tokenizer, config.length),
   )
 
@@ -60,7 +59,6 @@ def train_packed(
   config: TrainConfig,
   session: loop.Session,
   *,
-  solutions: int,
   held_out: batches.Rows,
 ) -> Transformer:
   """Fine-tunes a policy on packed rows, which may be on the disk.
@@ -70,7 +68,6 @@ def train_packed(
     packed: rows of `config.length` tokens.
     config: of the training; the batch size counts packed rows.
     session: its seed decides the order of rows.
-    solutions: number of solutions before packing.
     held_out: rows for measuring the loss; see `loop.fit_model`.
 
   Returns:
@@ -82,14 +79,14 @@ def train_packed(
   count = len(packed)
   if count == 0:
     raise ValueError(
-      f"{session.name}: none of {solutions} solutions fits into "
+      f"{session.name}: none of {packed.solutions} solutions fits into "
       f"{config.length} tokens; give solutions, or a larger length in another "
       "--workdir"
     )
   logging.info(
     "%s: %d solutions in %d rows of %d tokens, %d dropped as too long",
     session.name,
-    solutions - packed.dropped,
+    packed.solutions - packed.dropped,
     count,
     config.length,
     packed.dropped,

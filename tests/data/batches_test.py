@@ -55,6 +55,7 @@ class PackTest(parameterized.TestCase):
     packed = batches.pack([[row] for row in rows], length)
     a = packed.arrays
     kept = [row for row in rows if len(row[0]) <= length]
+    self.assertEqual(packed.solutions, len(rows))
     self.assertEqual(packed.dropped, len(rows) - len(kept))
     # Every token once, and padding is empty everywhere.
     real = a["ends"] > 0
@@ -119,7 +120,7 @@ class RowBatchesTest(absltest.TestCase):
   def test_each_epoch_has_each_row_once(self):
     arrays = {"tokens": np.arange(1, 12)[:, None], "mask": np.ones((11, 1))}
     batch_at, count = batches.row_batches(
-      batches.Packed(arrays, 0), 3, 2, seed=5
+      batches.Packed(arrays, 0, 0), 3, 2, seed=5
     )
     self.assertEqual(count, 8)  # ceil(2 x 11 / 3)
     all_rows = np.concatenate([batch_at(k)["tokens"][:, 0] for k in range(8)])
@@ -133,9 +134,9 @@ class RowBatchesTest(absltest.TestCase):
 
   def test_batch_is_a_function_of_seed_and_number(self):
     arrays = {"tokens": np.arange(101)}
-    first, _ = batches.row_batches(batches.Packed(arrays, 0), 7, 3, seed=5)
-    again, _ = batches.row_batches(batches.Packed(arrays, 0), 7, 3, seed=5)
-    other, _ = batches.row_batches(batches.Packed(arrays, 0), 7, 3, seed=6)
+    first, _ = batches.row_batches(batches.Packed(arrays, 0, 0), 7, 3, seed=5)
+    again, _ = batches.row_batches(batches.Packed(arrays, 0, 0), 7, 3, seed=5)
+    other, _ = batches.row_batches(batches.Packed(arrays, 0, 0), 7, 3, seed=6)
     straight = [first(k)["tokens"].tolist() for k in range(20)]
     backwards = [again(k)["tokens"].tolist() for k in reversed(range(20))]
     self.assertEqual(straight, backwards[::-1])
@@ -144,7 +145,7 @@ class RowBatchesTest(absltest.TestCase):
   def test_no_rows(self):
     with self.assertRaisesRegex(ValueError, "no rows"):
       batches.row_batches(
-        batches.Packed({"tokens": np.zeros((0, 3))}, 0), 2, 1, seed=0
+        batches.Packed({"tokens": np.zeros((0, 3))}, 0, 0), 2, 1, seed=0
       )
 
 
