@@ -12,13 +12,11 @@ from rstar_jax.data import released, training
 from rstar_jax.grading import judging
 from rstar_jax.grading.grader import Grader
 from rstar_jax.hf import finding
-from rstar_jax.pipeline.hosts import Host, wait_until
+from rstar_jax.pipeline.hosts import ALONE, Host, wait_until
 from rstar_jax.steps.tokenizer import HfTokenizer
 from rstar_jax.storage import json_io, layout, store
 from rstar_jax.tasks.named import load_task
 from rstar_jax.types import Problem
-
-_ALONE = Host()
 
 
 def check_data(config: Config, *, evaluation: bool = False) -> None:
@@ -142,7 +140,7 @@ def find_run(workdir: store.Path) -> Config:
 
 
 def check_workdir(
-  config: Config, workdir: store.Path, host: Host = _ALONE
+  config: Config, workdir: store.Path, host: Host = ALONE
 ) -> None:
   """Binds a folder to the identity of a config, or checks that it matches.
 

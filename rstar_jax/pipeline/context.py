@@ -12,7 +12,7 @@ from rstar_jax.config.schema import Config
 from rstar_jax.grading.grader import Grader
 from rstar_jax.hf import folders
 from rstar_jax.hf.tokenizers import load_tokenizer
-from rstar_jax.pipeline.hosts import Host
+from rstar_jax.pipeline.hosts import ALONE, Host
 from rstar_jax.pipeline.work import Local, Work
 from rstar_jax.sandbox.pool import Limits, Sandbox
 from rstar_jax.steps.tokenizer import HfTokenizer
@@ -20,7 +20,6 @@ from rstar_jax.storage import layout, manifests, metrics, store
 from rstar_jax.tasks.named import load_task
 from rstar_jax.tasks.task import Task
 
-_ALONE = Host()
 _HERE = Local()
 
 
@@ -44,7 +43,7 @@ class Context:
   sandbox: Sandbox
   grader: Grader
   tokenizer: HfTokenizer
-  host: Host = _ALONE
+  host: Host = ALONE
   work: Work = _HERE
 
   @functools.cached_property
@@ -89,7 +88,7 @@ class Context:
 def open_context(
   config: Config,
   workdir: store.Path,
-  host: Host = _ALONE,
+  host: Host = ALONE,
   work: Work = _HERE,
   *,
   tracked: bool = False,

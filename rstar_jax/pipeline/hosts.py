@@ -73,6 +73,10 @@ class Host:
     return bool(multihost_utils.broadcast_one_to_all(np.asarray(value)))
 
 
+# The only process of its run.
+ALONE = Host()
+
+
 def place(
   count: int | None = None,
   index: int | None = None,

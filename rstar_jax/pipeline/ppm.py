@@ -93,8 +93,8 @@ def train(
   if manifests.read(rows) is None:
     context.finished(round_, "pairs")  # Each host says so if it is not.
     finish(context.host, rows, lambda: pack(context, round_, kind, rows))
-  packed = manifests.read(rows) or {}
-  if not packed.get("items"):
+  packed = manifests.read(rows)
+  if not packed["items"]:
     raise _nothing(round_, kind)
   mesh = models.train_mesh(config)
   model = ppm_from_policy(

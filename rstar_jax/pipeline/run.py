@@ -33,7 +33,7 @@ from rstar_jax.pipeline import (
   sft,
 )
 from rstar_jax.pipeline.context import Context, open_context
-from rstar_jax.pipeline.hosts import Host
+from rstar_jax.pipeline.hosts import ALONE, Host
 from rstar_jax.pipeline.on_ray import Ray
 from rstar_jax.pipeline.work import Local, Work
 from rstar_jax.storage import (
@@ -44,8 +44,6 @@ from rstar_jax.storage import (
   store,
   trackers,
 )
-
-_ALONE = Host()
 
 
 def _roll_out(context: Context, round_: int) -> None:
@@ -71,7 +69,7 @@ STAGES = {
 def open_run(
   config: Config,
   workdir: store.Path | str,
-  host: Host = _ALONE,
+  host: Host = ALONE,
   *,
   reads: bool = False,
 ) -> Iterator[Context]:

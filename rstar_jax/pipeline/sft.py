@@ -39,7 +39,7 @@ def train_policy(context: Context, round_: int) -> None:
   if manifests.read(rows) is None:
     context.finished(round_, "sft")  # Each host says so if it is not.
     finish(context.host, rows, lambda: pack(context, round_, rows))
-  if not (manifests.read(rows) or {}).get("solutions"):
+  if not manifests.read(rows)["solutions"]:
     raise ValueError(
       f"round {round_} solved no problem, so there is nothing to train the "
       "policy on: in another --workdir give easier problems, more rollouts or "
