@@ -211,7 +211,7 @@ def to_global(batch: Any, mesh: Mesh) -> Any:
   )
 
 
-def spread(tree: Any, mesh: Mesh) -> Any:
+def replicate(tree: Any, mesh: Mesh) -> Any:
   """Replicates arrays of one device, such as counters, over a mesh.
 
   Args:

@@ -167,7 +167,7 @@ def init(
     tx.init(params),
     jax.tree.map(jnp.copy, params) if averages else None,
   )
-  return state if mesh is None else sharding.spread(state, mesh)
+  return state if mesh is None else sharding.replicate(state, mesh)
 
 
 def make_step(

@@ -122,10 +122,10 @@ class ShardingTest(parameterized.TestCase):
     mesh = meshes.make(MeshConfig(data=8))
     placed = sharding.to_global(np.arange(8), mesh)
     tree = {"count": jax.numpy.zeros((), np.int32), "rows": placed}
-    spread = sharding.spread(tree, mesh)
-    self.assertIs(spread["rows"], placed)
-    self.assertLen(spread["count"].sharding.device_set, 8)
-    self.assertTrue(spread["count"].is_fully_replicated)
+    found = sharding.replicate(tree, mesh)
+    self.assertIs(found["rows"], placed)
+    self.assertLen(found["count"].sharding.device_set, 8)
+    self.assertTrue(found["count"].is_fully_replicated)
 
   def test_activations_are_held_where_a_mesh_is_set(self):
     x = np.zeros((8, 6, 4), np.float32)
