@@ -6,11 +6,12 @@ and it loads other models at /update_weights_from_disk, as SGLang does.
 `inference/engine_client.py` is its client, `tools/serve_engine.py` its command.
 """
 
+import contextlib
 import dataclasses
 import http.server
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import jax.numpy as jnp
@@ -111,28 +112,30 @@ class EngineService:
     Raises:
       Refused: the request is not valid, or no model can answer it.
     """
-    calls: dict[str, Callable] = {
-      "/v1/completions": self._complete,
-      "/pooling": self._pool,
-      "/update_weights_from_disk": self._load,
-    }
-    if path not in calls:
-      raise Refused("Not Found", 404)
+    answers = {"/v1/completions": self._complete, "/pooling": self._pool}
     try:
       if path == "/update_weights_from_disk":
         with self._changed:
           self._changed.wait_for(lambda: not self._open)
-          return calls[path](body)
-      with self._changed:
-        self._open += 1
-      try:
-        return calls[path](body)
-      finally:
-        with self._changed:
-          self._open -= 1
-          self._changed.notify_all()
+          return self._load(body)
+      if path not in answers:
+        raise Refused("Not Found", 404)
+      with self._in_progress():
+        return answers[path](body)
     except outside.Bad as error:
       raise Refused(f"the request {error}") from None
+
+  @contextlib.contextmanager
+  def _in_progress(self) -> Iterator[None]:
+    """Counts a request, so that no model is replaced before it ends."""
+    with self._changed:
+      self._open += 1
+    try:
+      yield
+    finally:
+      with self._changed:
+        self._open -= 1
+        self._changed.notify_all()
 
   def _complete(self, body: dict[str, Any]) -> dict[str, Any]:
     """Answers /v1/completions."""
