@@ -158,12 +158,15 @@ def largest(
   Returns:
     `sides.largest` of training and of held-out batches; None without items.
   """
-  orders = _order(sides, config, seed), _held_out_order(held_out, config)
+
+  length = config.length
   return [
-    sides_lib.largest(*order, length=config.length)
-    if len(order[0].counts)
-    else None
-    for order in orders
+    sides_lib.largest(*_order(sides, config, seed), length=length)
+    if len(sides.counts)
+    else None,
+    sides_lib.largest(*_held_out_order(held_out, config), length=length)
+    if len(held_out.counts)
+    else None,
   ]
 
 

@@ -314,6 +314,22 @@ class PairAccuracyTest(absltest.TestCase):
     self.assertAlmostEqual(found["margin"], margins.mean(), places=5)
 
 
+class LargestTest(absltest.TestCase):
+  def test_of_training_and_of_held_out_batches(self):
+    some = sides_lib.encode_pairs(TOKENIZER, _pairs(5, 3), 128)
+    none = sides_lib.Encoded([])
+    config = dataclasses.replace(CONFIG, batch_size=4, accumulate=2, length=128)
+    self.assertEqual(
+      ppm.largest(some, some, config, 7),
+      [
+        sides_lib.largest(some, 4, config.passes(3), 7, length=128),
+        sides_lib.largest(some, 2, 1, None, length=128),
+      ],
+    )
+    self.assertEqual(ppm.largest(none, some, config, 7)[0], None)
+    self.assertEqual(ppm.largest(none, none, config, 7), [None, None])
+
+
 class ItemsTest(absltest.TestCase):
   def test_outcomes_and_q_values(self):
     def trajectory(steps, q_values, correct):
