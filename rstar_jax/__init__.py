@@ -39,7 +39,7 @@ if TYPE_CHECKING:
   from rstar_jax.config.schema import TrainConfig as TrainConfig
   from rstar_jax.data.problems import load_problems as load_problems
   from rstar_jax.data.sources import copy_rows as copy_rows
-  from rstar_jax.evaluation.accuracy import markdown as markdown
+  from rstar_jax.evaluation.results_tables import markdown as markdown
   from rstar_jax.grading.answers import final_answer as final_answer
   from rstar_jax.grading.grader import Grader as Grader
   from rstar_jax.hf.folders import BASE_MODEL as BASE_MODEL
@@ -130,7 +130,7 @@ _NAMES = {
   "evolve": "pipeline.run:evolve",
   "solve": "pipeline.solve:solve",
   "load_calls": "pipeline.backends:load_calls",
-  "markdown": "evaluation.accuracy:markdown",
+  "markdown": "evaluation.results_tables:markdown",
   "read_trees": "pipeline.reading:read_trees",
   "read_pairs": "pipeline.reading:read_pairs",
   "show_run": "report.inline:show_run",

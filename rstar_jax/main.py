@@ -285,7 +285,7 @@ def foresee() -> bool:
 
 def run() -> None:
   """Runs the command."""
-  from rstar_jax.evaluation import accuracy
+  from rstar_jax.evaluation import results_tables
   from rstar_jax.pipeline import (
     branching,
     checks,
@@ -352,7 +352,7 @@ def run() -> None:
     if stage in ("evolve", "report"):
       make = evolve.evolve if stage == "evolve" else results.write
       result = make(context)  # On every host; only the first prints the result.
-      text = accuracy.markdown(result) if host.leads else ""
+      text = results_tables.markdown(result) if host.leads else ""
     elif stage == "solve":
       text = answer(context, round_)
     elif stage == "study":

@@ -1,7 +1,7 @@
 """Computes each method's accuracy, with intervals, from records alone.
 
-Every number and table of results.json comes from the records of `solutions.py`
-and the methods of `methods.py`; no model is needed.
+Every number of results.json comes from the records of `solutions.py` and the
+methods of `methods.py`; no model is needed.
 """
 
 import collections
@@ -16,17 +16,14 @@ from rstar_jax.evaluation import choices, cost, intervals
 from rstar_jax.evaluation.choices import Outcome, Record
 from rstar_jax.evaluation.methods import METHODS, by_split, samples_of, solve
 from rstar_jax.grading.choose import Select
-from rstar_jax.storage.formatting import grid
 
 # Split -> problem -> whether it is solved.
 Right = Mapping[str, Mapping[str, bool]]
 
 # Methods that a search is compared with.
-_COMPARED = ("policy", "majority", "best_of_n")
-# Methods that have a column in tables.
-_COLUMNS = (*_COMPARED, "mcts")
+COMPARED = ("policy", "majority", "best_of_n")
 # Why a search does not solve a problem; see `_failures`.
-_MISSED = ("choice", "search", "policy")
+MISSED = ("choice", "search", "policy")
 
 
 def table(
@@ -141,7 +138,7 @@ def _gains(
   right = {method: _right(outcomes) for method, outcomes in by_method.items()}
   pairs = {
     method: intervals.compare(right["mcts"], right[method], seed)
-    for method in _COMPARED
+    for method in COMPARED
     if method in right
   }
   return {
@@ -162,7 +159,7 @@ def _failures(
     has one. Problems without samples are left out.
   """
   sampled = {each.problem_id: each.right for each in by_method["pass@k"]}
-  missed = dict.fromkeys(_MISSED, 0)
+  missed = dict.fromkeys(MISSED, 0)
   for outcome, record in zip(by_method["mcts"], searches, strict=True):
     if outcome.right or outcome.problem_id not in sampled:
       continue
@@ -199,156 +196,3 @@ def solved(round_: int, trees: Mapping[str, Any]) -> dict[str, Any]:
     "share": trees["solved"],
     **{name: trees[name] for name in names if name in trees},
   }
-
-
-def markdown(results: Mapping[str, Any]) -> str:
-  """Renders results.json, one table per split and one row per round.
-
-  Columns are those of the paper's Tables 3 and 6, and the share of training
-  problems solved (Table 2).
-
-  Args:
-    results: {"rows": rows of `table`, "solved": [{"round", "share"}]}, and
-      "config", whose `eval.search.method` may name a search plugin.
-  """
-  search = results.get("config", {}).get("eval", {}).get("search", {})
-  plugin = search.get("method", "mcts")
-  columns = {each: METHODS[each].column for each in _COLUMNS}
-  if plugin != "mcts":
-    columns["mcts"] = plugin
-  solved = {each["round"]: each["share"] for each in results["solved"]}
-  lines = []
-  for split in dict.fromkeys(row["split"] for row in results["rows"]):
-    rows = {
-      (row["round"], row["method"]): row
-      for row in results["rows"]
-      if row["split"] == split
-    }
-    rounds = sorted({number for number, _ in rows})
-    counts = sorted({row["n"] for row in rows.values()})
-    lines += [
-      f"### {split}",
-      "",
-      f"Right answers in % of {' or '.join(map(str, counts))} problems, with "
-      "95% bootstrap intervals over problems.",
-      "",
-      *grid(
-        ["Round", *columns.values(), "Training problems solved"],
-        [
-          [
-            str(number),
-            *(interval(rows.get((number, method))) for method in columns),
-            f"{100 * solved[number]:.1f}" if number in solved else "-",
-          ]
-          for number in rounds
-        ],
-      ),
-      "",
-      "Generated tokens per problem; in parentheses the number of samples, "
-      "which is the search's budget or all there are.",
-      "",
-      *grid(
-        ["Round", *columns.values()],
-        [
-          [
-            str(number),
-            *(_tokens(rows.get((number, method))) for method in columns),
-          ]
-          for number in rounds
-        ],
-      ),
-      "",
-      *_search_gain_lines(rows, columns),
-      *_policy_gain_lines(rows, results),
-    ]
-  return "\n".join(lines)
-
-
-def _search_gain_lines(
-  rows: Mapping[tuple[int, str], Mapping[str, Any]],
-  columns: Mapping[str, str],
-) -> list[str]:
-  """Returns a table of each round's gain by search; [] without searches."""
-  searches = {
-    number: row
-    for (number, method), row in sorted(rows.items())
-    # Results of older runs lack it.
-    if method == "mcts" and row.get("less")
-  }
-  if not searches:
-    return []
-  return [
-    f"{columns['mcts']} less each of the others, in points, paired by problem, "
-    "with 95% intervals and McNemar's verdict; and why it does not solve the "
-    "rest, in %: its tree holds a right answer and another is chosen (choice); "
-    "one of the samples is right (search); none is (policy).",
-    "",
-    *grid(
-      ["Round", *(columns[method] for method in _COMPARED), *_MISSED],
-      [
-        [
-          str(number),
-          *(_points(row["less"].get(method)) for method in _COMPARED),
-          *_shares(row),
-        ]
-        for number, row in searches.items()
-      ],
-    ),
-    "",
-  ]
-
-
-def _policy_gain_lines(
-  rows: Mapping[tuple[int, str], Mapping[str, Any]], results: Mapping[str, Any]
-) -> list[str]:
-  """Returns the newest policy's gain over round 0, and its training data."""
-  last = max(number for number, _ in rows)
-  less = rows.get((last, "policy"), {}).get("less")
-  # Results of older runs lack it.
-  if not less:
-    return []
-  text = (
-    f"The policy alone, round {last} less round 0, paired by problem: "
-    f"{_points(less['base'])}."
-  )
-  solved = [each for each in results["solved"] if each["round"] <= last]
-  if solved:
-    shares = {each["round"]: each["share"] for each in (solved[0], solved[-1])}
-    shares_text = " and ".join(
-      f"{100 * share:.1f}% in round {number}"
-      for number, share in shares.items()
-    )
-    text += f" Of the training problems searches solved {shares_text}"
-    pairs = [each.get("pairs") for each in results.get("ppm", [])]
-    text += (
-      f"; the PPM learnt from {pairs[-1]} pairs." if any(pairs[-1:]) else "."
-    )
-  return [text, ""]
-
-
-def _points(less: Mapping[str, Any] | None) -> str:
-  if less is None:
-    return "-"
-  return intervals.Difference(**less).points
-
-
-def _shares(row: Mapping[str, Any]) -> list[str]:
-  missed = row.get("missed")
-  if missed is None:
-    return ["-"] * len(_MISSED)
-  return [f"{100 * missed[each] / row['n']:.1f}" for each in _MISSED]
-
-
-def interval(row: Mapping[str, Any] | None) -> str:
-  """Formats a row's accuracy and interval, in %; "-" for None."""
-  if row is None:
-    return "-"
-  accuracy, low, high = (100 * row[k] for k in ("accuracy", "low", "high"))
-  return f"{accuracy:.1f} [{low:.1f}, {high:.1f}]"
-
-
-def _tokens(row: Mapping[str, Any] | None) -> str:
-  if row is None:
-    return "-"
-  samples = f" ({row['samples']})" if row["samples"] else ""
-  return f"{row['tokens_per_problem']:.0f}{samples}"

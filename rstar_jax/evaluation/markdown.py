@@ -5,7 +5,7 @@ from typing import Any
 
 from rstar_jax import rng
 from rstar_jax.evaluation import adaptive, cost, intervals, sources
-from rstar_jax.evaluation.accuracy import interval
+from rstar_jax.evaluation.results_tables import interval
 from rstar_jax.evaluation.tables import (
   Group,
   Record,

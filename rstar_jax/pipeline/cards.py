@@ -15,7 +15,7 @@ from typing import Any
 from rstar_jax.config import identity
 from rstar_jax.config.schema import Config, DataConfig
 from rstar_jax.data import hub
-from rstar_jax.evaluation import accuracy
+from rstar_jax.evaluation import results_tables
 from rstar_jax.storage import store
 from rstar_jax.storage.formatting import grid
 
@@ -131,7 +131,7 @@ def measured(
       f"seed of all of it is {found['config']['seed']}; programs were run, and "
       "answers compared by rstar_jax.",
       "",
-      accuracy.markdown(found).rstrip(),
+      results_tables.markdown(found).rstrip(),
       "",
       "Problems: " + "; ".join(_source(e, licence) for e in sources) + ".",
       "",

@@ -11,7 +11,7 @@ import pathlib
 import re
 import sys
 
-from rstar_jax.evaluation import accuracy
+from rstar_jax.evaluation import results_tables
 from tests.docs import reading
 
 KEPT = reading.ROOT / "docs" / "results" / "demo.json"
@@ -25,7 +25,7 @@ _PARTS = slice(1, 3), slice(5, None)
 
 def rendered(results: dict) -> str:
   """Returns what README.md shows of a run's results."""
-  parts = accuracy.markdown(results).rstrip().split("\n\n")
+  parts = results_tables.markdown(results).rstrip().split("\n\n")
   kept = [part for each in _PARTS for part in parts[each]]
   return "\n\n".join([*kept, ""])
 

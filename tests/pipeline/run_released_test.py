@@ -14,7 +14,7 @@ from safetensors import numpy as safetensors
 
 from rstar_jax.config import schema as config_lib
 from rstar_jax.data.files import ProblemError
-from rstar_jax.evaluation import accuracy
+from rstar_jax.evaluation import results_tables
 from rstar_jax.pipeline import backends, checks, extract, reading, rollout, run
 from rstar_jax.steps import prompts
 from rstar_jax.storage import layout, manifests, records
@@ -102,7 +102,7 @@ class ReleasedRunTest(absltest.TestCase):
   def test_nothing_is_searched(self):
     self.assertFalse(self.context.folder(1, "trees").exists())
     self.assertEmpty(self.results["solved"])
-    self.assertIn("\n| 1 ", accuracy.markdown(self.results))
+    self.assertIn("\n| 1 ", results_tables.markdown(self.results))
 
   def test_rows_are_those_of_the_file_but_for_the_skipped(self):
     manifest = self.manifest("sft")
