@@ -86,7 +86,8 @@ def branch(context: Context, other: store.Path, round_: int) -> str:
   for name in folders:
     if manifests.read(other / name) is None:
       raise ValueError(
-        f"{other / name} is not finished, so a run cannot go on from there"
+        f"{other / name} is not finished, so a run cannot go on from there: "
+        "finish it, or branch at an earlier round"
       )
   json_io.write(workdir / layout.BRANCH, note)
   for name in folders:

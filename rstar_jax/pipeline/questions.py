@@ -326,7 +326,10 @@ class _Answers:
       try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
       except BlockingIOError:
-        raise ValueError(f"another process writes {path} now") from None
+        raise ValueError(
+          f"another process writes {path} now: wait for it, or give another "
+          "--out"
+        ) from None
       answers = cls(file, target, asking)
       answers._resume(target)
       yield answers

@@ -118,7 +118,8 @@ def compare(context: Context, other: store.Path, round_: int | None) -> str:
     round_ = max(rounds[0] & rounds[1], default=None)
     if round_ is None:
       raise ValueError(
-        f"{folders[0]} and {folders[1]} have no evaluated round in common"
+        f"{folders[0]} and {folders[1]} have no evaluated round in common: run "
+        "rstar_jax evaluate on both, with the same --round"
       )
   both = []
   for folder in folders:
@@ -134,7 +135,10 @@ def compare(context: Context, other: store.Path, round_: int | None) -> str:
         for each in compare_lib.of_evaluation(row)
       ]
     if not rows:
-      raise ValueError(f"{top} has neither an evaluation nor a study")
+      raise ValueError(
+        f"{top} has neither an evaluation nor a study: run rstar_jax evaluate "
+        f"--round={round_} on it"
+      )
     both.append(rows)
   return compare_lib.render(
     compare_lib.rows(
