@@ -28,7 +28,7 @@ import numpy as np
 from absl import app, flags
 
 from rstar_jax.evaluation import choices, cost, intervals
-from rstar_jax.evaluation.choices import Record
+from rstar_jax.evaluation.solutions import Record
 from rstar_jax.storage import records
 from rstar_jax.storage.formatting import grid
 

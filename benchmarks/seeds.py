@@ -16,7 +16,7 @@ import numpy as np
 from absl import app
 
 from rstar_jax import rng
-from rstar_jax.evaluation import choices, cost, intervals, methods
+from rstar_jax.evaluation import choices, cost, intervals, methods, solutions
 from rstar_jax.grading import choose
 from rstar_jax.pipeline.reading import read_rows
 
@@ -30,16 +30,18 @@ _COLUMNS = {
 _PAIRS = (("mcts", "policy"), ("mcts", "majority"), ("mcts", "best_of_n"))
 
 
-def outcomes(records: Sequence[choices.Record], select: choose.Select) -> dict:
+def outcomes(
+  records: Sequence[solutions.Record], select: choose.Select
+) -> dict:
   """Returns {(split, method): {problem id: Outcome}} of a round of a run."""
   found = {}
   for split, by_source in methods.by_split(records).items():
     taken = cost.equal_samples(
       by_source.get("samples", []), by_source.get("mcts", [])
     )
-    for method, (source, _) in methods.METHODS.items():
-      group = by_source.get(source, [])
-      if group and (method != "best_of_n" or choices.valued(group)):
+    for method, how in methods.METHODS.items():
+      group = by_source.get(how.source, [])
+      if group and (not how.needs_values or choices.valued(group)):
         found[split, method] = {
           each.problem_id: each
           for each in methods.solve(group, method, taken, select)

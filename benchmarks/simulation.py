@@ -312,7 +312,7 @@ class Problem:
 
 
 def _right(
-  record: choices.Record, choice: str, units: Sequence[int]
+  record: solutions.Record, choice: str, units: Sequence[int]
 ) -> tuple[tuple[int, ...], tuple[bool, ...]]:
   """Returns tokens and verdicts of a record's first units."""
   outcomes = [choices.choose(record, choice, each) for each in units]
@@ -323,7 +323,7 @@ def _right(
 
 
 def _value(
-  ppm: scripted.Ppm, trajectory: choices.Record, how: TrajectoryValue
+  ppm: scripted.Ppm, trajectory: solutions.Record, how: TrajectoryValue
 ) -> float | None:
   """Returns the PPM's value of a solution, None without an answer."""
   if trajectory["answer"] is None:

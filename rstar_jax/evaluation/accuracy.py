@@ -13,8 +13,9 @@ import numpy as np
 
 from rstar_jax import rng
 from rstar_jax.evaluation import choices, cost, intervals
-from rstar_jax.evaluation.choices import Outcome, Record
+from rstar_jax.evaluation.choices import Outcome
 from rstar_jax.evaluation.methods import METHODS, by_split, samples_of, solve
+from rstar_jax.evaluation.solutions import Record
 from rstar_jax.grading.choose import Select
 
 # Split -> problem -> whether it is solved.

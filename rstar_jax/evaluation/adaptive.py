@@ -13,8 +13,8 @@ import numpy as np
 
 from rstar_jax import rng
 from rstar_jax.evaluation import choices, cost, subsets
-from rstar_jax.evaluation.choices import Record
 from rstar_jax.evaluation.intervals import bootstrap
+from rstar_jax.evaluation.solutions import Record
 
 # The authors' threshold is 0.95; at 1 no later vote can change the majority.
 CONFIDENCES = (0.75, 0.9, 0.95, 0.99, 1.0)

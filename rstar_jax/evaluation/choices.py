@@ -13,10 +13,9 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, get_args
 
 from rstar_jax.evaluation import cost, sources
+from rstar_jax.evaluation.solutions import Record
 from rstar_jax.grading import choose as choose_lib
 from rstar_jax.grading.voting import vote_key
-
-Record = Mapping[str, Any]
 
 CHOICES = ("first", "pass", *get_args(choose_lib.Select))
 # Choices that need the values of a reward model.

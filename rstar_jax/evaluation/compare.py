@@ -5,8 +5,8 @@ from typing import Any
 
 from rstar_jax import rng
 from rstar_jax.evaluation import choices, cost, intervals, sources
+from rstar_jax.evaluation.solutions import Record
 from rstar_jax.evaluation.tables import (
-  Record,
   choices_for,
   grouped,
   right_by_problem,

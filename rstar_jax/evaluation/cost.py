@@ -8,13 +8,11 @@ machine: they are measured as `Work` and written with the metrics.
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from rstar_jax.config.schema import Config
-
-Record = Mapping[str, Any]
+from rstar_jax.evaluation.solutions import Record
 
 
 @dataclasses.dataclass

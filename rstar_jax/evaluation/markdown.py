@@ -6,9 +6,9 @@ from typing import Any
 from rstar_jax import rng
 from rstar_jax.evaluation import adaptive, cost, intervals, sources
 from rstar_jax.evaluation.results_tables import interval
+from rstar_jax.evaluation.solutions import Record
 from rstar_jax.evaluation.tables import (
   Group,
-  Record,
   at_budget,
   grouped,
   right_by_problem,

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from rstar_jax.evaluation import choices, sources
-from rstar_jax.evaluation.choices import Outcome, Record
+from rstar_jax.evaluation.choices import Outcome
+from rstar_jax.evaluation.solutions import Record
 from rstar_jax.grading.choose import Select
 
 

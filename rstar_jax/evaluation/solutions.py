@@ -32,6 +32,9 @@ from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.tree import TrajectoryValue, Tree
 from rstar_jax.types import Problem
 
+# See above.
+Record = dict[str, Any]
+
 _VERDICTS = {
   tree_lib.RIGHT: "equal",
   tree_lib.WRONG: "different",
@@ -44,7 +47,7 @@ def of_samples(
   source: str,
   split: str,
   samples: Sequence[sampling.Sample],
-) -> dict[str, Any]:
+) -> Record:
   """Returns the record of sampled solutions; each sample is a unit."""
   trajectories = [
     {
@@ -67,7 +70,7 @@ def of_tree(
   split: str,
   how: TrajectoryValue,
   visited: bool = False,
-) -> dict[str, Any]:
+) -> Record:
   """Returns the record of one search; each rollout is a unit.
 
   An answer belongs to the rollout that sampled it; with `visited`, to the first
@@ -108,7 +111,7 @@ def of_trees(
   source: str,
   split: str,
   how: TrajectoryValue,
-) -> dict[str, Any]:
+) -> Record:
   """Returns the record of one problem's searches; each search is a unit."""
   trajectories = [
     each | {"unit": unit}
@@ -150,7 +153,7 @@ def _record(
   split: str,
   trajectories: list[dict],
   spent: list[int],
-) -> dict[str, Any]:
+) -> Record:
   return {
     "problem_id": problem.id,
     "split": split,

@@ -9,6 +9,7 @@ from typing import Any
 
 from rstar_jax.config.schema import Config, StudyConfig
 from rstar_jax.evaluation import choices, cost, solutions, sources
+from rstar_jax.evaluation.solutions import Record
 from rstar_jax.search import (
   ab_mcts,
   beam,
@@ -21,8 +22,6 @@ from rstar_jax.search import (
 from rstar_jax.search.requests import Calls, Search
 from rstar_jax.search.tree import TrajectoryValue, Tree
 from rstar_jax.types import Problem, Score
-
-Record = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,11 +81,11 @@ def stops_samples(study: StudyConfig) -> bool:
 
 
 def rescore(
-  records: Sequence[dict[str, Any]],
+  records: Sequence[Record],
   questions: Sequence[str],
   score: Score,
   how: TrajectoryValue,
-) -> list[dict[str, Any]]:
+) -> list[Record]:
   """Returns records with the values of another reward model.
 
   Args:

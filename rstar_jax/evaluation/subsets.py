@@ -17,7 +17,7 @@ import numpy as np
 
 from rstar_jax import rng
 from rstar_jax.evaluation import choices, cost, sources
-from rstar_jax.evaluation.choices import Record
+from rstar_jax.evaluation.solutions import Record
 from rstar_jax.grading import choose as choose_lib
 from rstar_jax.grading.voting import vote_key
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from rstar_jax import rng
 from rstar_jax.evaluation import choices, cost, sources, subsets
-from rstar_jax.evaluation.choices import Record
 from rstar_jax.evaluation.intervals import bootstrap
+from rstar_jax.evaluation.solutions import Record
 
 # (split, reward, source), the key of a group of records.
 Group = tuple[str, str | None, str]
