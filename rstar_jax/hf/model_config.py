@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from rstar_jax.hf import reward_heads, rope_config
 from rstar_jax.hf.families import FAMILIES
-from rstar_jax.hf.fields import Fields
+from rstar_jax.hf.fields import NEEDED, Fields
 from rstar_jax.hf.rope_config import FULL, SLIDING
 from rstar_jax.models.config import STEEPNESS, Mixture, ModelConfig, in_turns
 
@@ -494,39 +494,45 @@ def _head_fields(config: ModelConfig) -> dict[str, Any]:
   }
 
 
+def _experts(
+  file: Fields,
+  names: tuple[str, str],
+  silent: tuple[Any, Any] = (NEEDED, NEEDED),
+) -> dict[str, int]:
+  """Returns the numbers of experts: of a layer, and of each token.
+
+  Args:
+    file: the file's fields.
+    names: of both numbers.
+    silent: their defaults.
+  """
+  experts, chosen = map(file.whole, names, silent)
+  if chosen > experts:
+    file.refuse(names[1], f"at most the {experts} experts")
+  return {"experts": experts, "chosen": chosen}
+
+
 def _mixtures(file: Fields, family: str, count: int) -> list[Mixture | None]:
   """Returns the experts of each layer, None for a layer with an MLP."""
   if family == "gemma4_text" and file.flag("enable_moe_block", False):
-    experts, chosen = file.whole("num_experts"), file.whole("top_k_experts")
-    if chosen > experts:
-      file.refuse("top_k_experts", f"at most the {experts} experts")
+    numbers = _experts(file, ("num_experts", "top_k_experts"))
     width = file.whole("moe_intermediate_size")
-    one = Mixture(experts=experts, chosen=chosen, dim=width, beside=True)
-    return [one] * count
-  if family not in ("qwen3_moe", "gpt_oss"):
-    return [None] * count
-  oss = family == "gpt_oss"
+    return [Mixture(**numbers, dim=width, beside=True)] * count
   # The first is the name since version 5 of `transformers`.
-  names = "num_local_experts", "num_experts"
-  experts = file.whole(next((x for x in names if x in file), names[0]), 128)
-  chosen = file.whole("num_experts_per_tok", 4 if oss else 8)
-  if chosen > experts:
-    file.refuse("num_experts_per_tok", f"at most the {experts} experts")
-  if oss:
+  known = "num_local_experts", "num_experts"
+  name = next((each for each in known if each in file), known[0])
+  names = name, "num_experts_per_tok"
+  if family == "gpt_oss":
+    numbers = _experts(file, names, (128, 4))
     if file.number("swiglu_alpha", STEEPNESS) != STEEPNESS:
       file.refuse("swiglu_alpha", f"{STEEPNESS}")
-    width, limit = "intermediate_size", file.number("swiglu_limit", 7.0)
-    one = Mixture(
-      experts=experts,
-      chosen=chosen,
-      dim=file.whole(width),
-      bias=True,
-      limit=limit,
-    )
-    return [one] * count
+    limit = file.number("swiglu_limit", 7.0)
+    width = file.whole("intermediate_size")
+    return [Mixture(**numbers, dim=width, bias=True, limit=limit)] * count
+  if family != "qwen3_moe":
+    return [None] * count
   one = Mixture(
-    experts=experts,
-    chosen=chosen,
+    **_experts(file, names, (128, 8)),
     dim=file.whole("moe_intermediate_size", 768),
     normalised=file.flag("norm_topk_prob", False),
   )
