@@ -23,11 +23,11 @@ from absl import app, flags
 
 from benchmarks import plot
 from rstar_jax import rng
-from rstar_jax.evaluation import accuracy as evaluate
 from rstar_jax.evaluation import intervals, methods, tables
 from rstar_jax.pipeline import study_tables
 from rstar_jax.pipeline.reading import read_rows
 from rstar_jax.storage import layout
+from rstar_jax.storage.formatting import grid
 
 _LEARNT = flags.DEFINE_multi_string(
   "learnt",
@@ -79,7 +79,7 @@ def evaluated(runs: Folders, round_: int, method: str) -> Right | None:
     records = [
       row
       for row in read_rows(run / f"round_{round_}" / "eval")
-      if row["source"] == methods.METHODS[method][0]
+      if row["source"] == methods.METHODS[method].source
     ]
     outcomes = methods.solve(records, method, len(records), "best")
     found.append({each.problem_id: each.right for each in outcomes})
@@ -145,7 +145,7 @@ def by_round(runs: Folders, rounds: int) -> list[str]:
   lines = [
     "## Table 2: training problems solved, %",
     "",
-    *evaluate.grid(head, rows),
+    *grid(head, rows),
   ]
   rows = []
   for k in range(rounds + 1):
@@ -158,7 +158,7 @@ def by_round(runs: Folders, rounds: int) -> list[str]:
     "",
     "## Tables 3 and 6: by round, %",
     "",
-    *evaluate.grid(head, rows),
+    *grid(head, rows),
   ]
 
 
@@ -177,7 +177,7 @@ def ppms(runs: Folders, rounds: int) -> list[str]:
         [str(k), cell(found), against(found, first) if k > 1 else "-"]
       )
   head = ["PPM of round", "Search with the policy of round 1, %", "Less PPM 1"]
-  return ["## Table 4: the PPM of each round", "", *evaluate.grid(head, rows)]
+  return ["## Table 4: the PPM of each round", "", *grid(head, rows)]
 
 
 def learnt(
@@ -197,7 +197,7 @@ def learnt(
   return [
     "## Table 7: what the policy learns from",
     "",
-    *evaluate.grid(head, rows),
+    *grid(head, rows),
   ]
 
 
@@ -229,7 +229,7 @@ def rewards(runs: Folders, rounds: int, rollouts: int = 8) -> list[str]:
     *("Model", "Used for", "Tokens", "Right, %", "Less the PPM, so used"),
     f"Less the PPM's search of {rollouts}",
   ]
-  return ["## Table 8: reward models", "", *evaluate.grid(head, rows)]
+  return ["## Table 8: reward models", "", *grid(head, rows)]
 
 
 def trajectories(runs: Folders, rounds: int) -> tuple[list[str], dict, dict]:
@@ -261,7 +261,7 @@ def trajectories(runs: Folders, rounds: int) -> tuple[list[str], dict, dict]:
     rows[-1].append(against(found[-1], found[0]))
   head = ["Method", *map(str, sizes), f"{most} less 1"]
   lines = ["## Figure 3: by number of trajectories, % (tokens)", ""]
-  return [*lines, *evaluate.grid(head, rows)], numbers, costs
+  return [*lines, *grid(head, rows)], numbers, costs
 
 
 def _most(runs: Folders, round_: int) -> int:

@@ -15,7 +15,7 @@ from absl.testing import absltest
 
 from rstar_jax import testing
 from rstar_jax.config import schema as config_lib
-from rstar_jax.evaluation import accuracy as evaluate
+from rstar_jax.evaluation import results_tables
 from rstar_jax.pipeline import backends, models, reading, results, run
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.storage import layout, manifests
@@ -135,7 +135,7 @@ class RunTest(absltest.TestCase):
       self.assertGreater(each["pairs"], 0)
 
   def test_markdown_has_all_rounds(self):
-    text = evaluate.markdown(self.results)
+    text = results_tables.markdown(self.results)
     for round_ in range(3):
       self.assertIn(f"\n| {round_} ", text)
 
