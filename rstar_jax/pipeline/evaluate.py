@@ -134,7 +134,7 @@ def _shards(context: Context, round_: int) -> Iterator[Shard]:
     yield from cut(
       problems,
       config.shard_size,
-      context.folder(round_, "eval") / layout.split_name(split),
+      context.folder(round_, "eval") / layout.folder_name(split),
       (layout.TREES_OF, "") if trees else ("",),
       units,
     )

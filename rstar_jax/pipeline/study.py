@@ -62,7 +62,7 @@ def study(context: Context, round_: int) -> None:
 
 def folder_of(context: Context, round_: int, model: str) -> store.Path:
   """Returns the folder of the records of a reward model, or of "policy"."""
-  name = model.replace(":", "_").strip("./").replace("/", "_")
+  name = layout.folder_name(model.strip("./"))
   return context.folder(round_, layout.STUDY) / name
 
 
@@ -103,7 +103,7 @@ def _settings(context: Context) -> dict[str, Any]:
 
 def _at(top: store.Path, method: str) -> store.Path:
   """Returns the folder of a method, which may be a plugin's name."""
-  return top / layout.split_name(method)
+  return top / layout.folder_name(method)
 
 
 def _search(
@@ -264,7 +264,7 @@ def _shards(context: Context, method: str, folder: store.Path) -> list[Shard]:
     shards += cut(
       problems,
       context.config.shard_size,
-      folder / layout.split_name(split),
+      folder / layout.folder_name(split),
       units=lambda part, split=split: [
         Unit(problem, method, split) for problem in part
       ],

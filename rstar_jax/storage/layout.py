@@ -105,9 +105,9 @@ def host_folder(workdir: store.Path, index: int) -> store.Path:
   return workdir / f"host_{index}" if index else workdir
 
 
-def split_name(split: str) -> str:
-  """Returns the name of the folder of a split, such as "synthetic:test"."""
-  return split.replace("/", "_").replace(":", "_")
+def folder_name(name: str) -> str:
+  """Returns the folder's name of a split or a plugin, e.g. "synthetic:test"."""
+  return name.replace("/", "_").replace(":", "_")
 
 
 def no_run(workdir: store.Path) -> str:

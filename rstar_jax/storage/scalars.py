@@ -63,12 +63,12 @@ def accuracies(
   """
   metrics = {}
   for row in rows:
-    split = layout.split_name(row["split"])
+    split = layout.folder_name(row["split"])
     metrics[f"{split}/{METHODS[row['method']]}"] = row["accuracy"]
   for row in decisions:
     for who in ("ppm", "policy", "chance"):
       if who in row:
-        split = layout.split_name(row["split"])
+        split = layout.folder_name(row["split"])
         metrics[f"{split}/picks_{who}"] = row[who][0]
   return metrics
 
@@ -86,7 +86,7 @@ def accuracies_in(
     Rows with "round", "split", "method" and "accuracy".
   """
   places = {
-    f"eval/{layout.split_name(split)}/{name}": (split, method)
+    f"eval/{layout.folder_name(split)}/{name}": (split, method)
     for split in splits
     for method, name in METHODS.items()
   }

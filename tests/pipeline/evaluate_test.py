@@ -101,7 +101,7 @@ class EvaluateTest(SolvingCase):
     ]
     step, values, _ = last
     self.assertEqual(step, 1)
-    split = layout.split_name(self.config.eval.data.source)
+    split = layout.folder_name(self.config.eval.data.source)
     self.assertEqual(
       {name.removeprefix(f"{split}/") for name in values},
       {"pass_at_1", "majority", "best_of_n", "search", "pass_at_k"},

@@ -15,7 +15,7 @@ class LayoutTest(absltest.TestCase):
     )
     self.assertEqual(layout.host_folder(run, 0), run)
     self.assertEqual(layout.host_folder(run, 2), pathlib.Path("run/host_2"))
-    self.assertEqual(layout.split_name("hf:a/b/test"), "hf_a_b_test")
+    self.assertEqual(layout.folder_name("hf:a/b/test"), "hf_a_b_test")
 
   def test_numbers_are_read_back_in_order(self):
     names = ["round_10", "round_2", "round_x", "host_1", "round_2.tmp", "log"]
