@@ -53,19 +53,20 @@ def parts(folders: Sequence[store.Path]) -> list[Part]:
   # folder of its own.
   if len({path.parent for path in paths}) < 2:
     return [Part(path) for path in paths]
-  first: dict[str, int] = {}
-  others: list[list[store.Path]] = [[] for _ in paths]
-  skipped: list[set[str]] = [set() for _ in paths]
+  # The first file of each problem.
+  home: dict[str, store.Path] = {}
+  others: dict[store.Path, list[store.Path]] = {path: [] for path in paths}
+  skipped: dict[store.Path, set[str]] = {path: set() for path in paths}
   files = store.prefetch(outcomes.of_file, paths, paths[0])
-  for number, (path, file) in enumerate(zip(paths, files, strict=True)):
-    homes = [first.setdefault(each.problem_id, number) for each in file]
-    for home, each in zip(homes, file, strict=True):
-      if home != number:
-        skipped[number].add(each.problem_id)
-        others[home].append(path)
+  for path, file in zip(paths, files, strict=True):
+    for each in file:
+      first = home.setdefault(each.problem_id, path)
+      if first is not path:
+        skipped[path].add(each.problem_id)
+        others[first].append(path)
   return [
-    Part(path, tuple(dict.fromkeys(more)), frozenset(ids))
-    for path, more, ids in zip(paths, others, skipped, strict=True)
+    Part(path, tuple(dict.fromkeys(others[path])), frozenset(skipped[path]))
+    for path in paths
   ]
 
 

@@ -70,9 +70,8 @@ def check_trainings(config: Config) -> None:
   mesh = train_mesh(config)
   if mesh is None:
     return
-  kinds = {each.algorithm for each in config.rounds}
-  names = [*(["sft"] if "sft" in kinds else []), "ppm"]
-  for name in names:
+  by_sft = any(each.algorithm == "sft" for each in config.rounds)
+  for name in ("sft", "ppm") if by_sft else ("ppm",):
     train = getattr(config, name)
     sharding.check_rows(
       f"config.{name}", train.batch_size, train.accumulate, mesh
