@@ -1,9 +1,16 @@
 """Chooses the problems that are kept out of training, for measurements."""
 
-from collections.abc import Callable, Iterable
-from typing import Any
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 
 from rstar_jax import rng
+from rstar_jax.types import PreferencePair, Trajectory
+
+Item = TypeVar("Item", PreferencePair, Trajectory)
+
+# The folders of training data that a training reads.
+PARTS = ("training", "held_out")
 
 
 def is_held_out(seed: int, problem_id: str, one_in: int) -> bool:
@@ -15,6 +22,19 @@ def is_held_out(seed: int, problem_id: str, one_in: int) -> bool:
     one_in: one problem in this many is held out; none if it is 0 or less.
   """
   return one_in > 0 and not rng.seed_for(seed, "held out", problem_id) % one_in
+
+
+def part_of(seed: int, problem_id: str, one_in: int) -> str:
+  """Returns the part, of `PARTS`, that has a problem; see `is_held_out`."""
+  return PARTS[is_held_out(seed, problem_id, one_in)]
+
+
+def by_problem(items: Iterable[Item]) -> Iterator[tuple[str, list[Item]]]:
+  """Yields the id and the items of each problem, whose items are adjacent."""
+  for (name, _), group in itertools.groupby(
+    items, lambda each: (each.problem_id, each.question)
+  ):
+    yield name, list(group)
 
 
 def divide(

@@ -5,9 +5,8 @@ All kinds start from the round's policy, with the same trees and trainer.
 
 import collections
 import contextlib
-import itertools
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from absl import logging
@@ -29,12 +28,11 @@ from rstar_jax.search.tree import Tree
 from rstar_jax.storage import layout, manifests, scalars, stopping, store
 from rstar_jax.training import loop
 from rstar_jax.training import ppm as ppm_lib
-from rstar_jax.types import PairKind, PreferencePair
+from rstar_jax.types import PairKind
 
 # One problem in this many is held out, unless the config sets it.
 _ONE_IN = 10
-# Folders of encoded items: training and held out; and held-out pairs by kind.
-_PARTS = ("training", "held_out")
+# Folders of held-out pairs, by kind.
 _KINDS: tuple[str, ...] = typing.get_args(PairKind)
 
 
@@ -172,6 +170,7 @@ def pack(
   """
   config, tokenizer = context.config, context.tokenizer
   length = config.ppm.length
+  ranked = map(pairs_lib.from_dict, rows_of(context.finished(round_, "pairs")))
   # Numbers by part.
   items: collections.Counter[str] = collections.Counter()
   pairs: collections.Counter[str] = collections.Counter()
@@ -179,14 +178,14 @@ def pack(
     with contextlib.ExitStack() as stack:
       files = {
         name: stack.enter_context(stored_sides.Writer(local / name))
-        for name in (*_PARTS, *_KINDS)
+        for name in (*held_out.PARTS, *_KINDS)
       }
 
       def put(part: str, encoded: sides.Encoded, count: int) -> None:
         files[part].put(encoded)
         items[part] += count
 
-      for name, group in _pairs_of(context, round_):
+      for name, group in held_out.by_problem(ranked):
         part = _part_of(context, name)
         pairs[part] += len(group)
         if kind == "ppm":
@@ -203,7 +202,9 @@ def pack(
             part = _part_of(context, trees[0].problem.id)
             put(part, encoded, len(targets))
     # Nothing is held out where nothing would be left to train on.
-    training, kept = _PARTS if items["training"] else _PARTS[::-1]
+    training, kept = (
+      held_out.PARTS if items["training"] else held_out.PARTS[::-1]
+    )
     measured = [
       each
       for each in _KINDS
@@ -225,20 +226,9 @@ def pack(
 
 
 def _part_of(context: Context, problem_id: str) -> str:
-  """Returns the part that has a problem's items, of `_PARTS`."""
+  """Returns the part that has a problem's items."""
   config = context.config
-  return _PARTS[held_out.is_held_out(config.seed, problem_id, one_in(config))]
-
-
-def _pairs_of(
-  context: Context, round_: int
-) -> Iterator[tuple[str, list[PreferencePair]]]:
-  """Yields a round's pairs by problem; a problem's pairs are adjacent."""
-  pairs = map(pairs_lib.from_dict, rows_of(context.finished(round_, "pairs")))
-  for (name, _), group in itertools.groupby(
-    pairs, lambda each: (each.problem_id, each.question)
-  ):
-    yield name, list(group)
+  return held_out.part_of(config.seed, problem_id, one_in(config))
 
 
 def scored(trees: Sequence[Tree], kind: str) -> list[ppm_lib.Scored]:

@@ -1,7 +1,6 @@
 """The SFT stage: trains each round's policy (paper section 3.4)."""
 
 import contextlib
-import itertools
 
 from rstar_jax import rng
 from rstar_jax.data import batches, held_out, stored_rows
@@ -14,9 +13,6 @@ from rstar_jax.pipeline.reading import rows_of
 from rstar_jax.pipeline.shards import finish, finish_model
 from rstar_jax.storage import layout, manifests, scalars, stopping, store
 from rstar_jax.training import loop, sft
-
-# Folders of packed rows: training and held out.
-_PARTS = ("training", "held_out")
 
 
 def train_policy(context: Context, round_: int) -> None:
@@ -51,7 +47,7 @@ def train_policy(context: Context, round_: int) -> None:
   with contextlib.ExitStack() as stack:
     training, kept = (
       StoredRows(stack.enter_context(store.local(rows / name)))
-      for name in _PARTS
+      for name in held_out.PARTS
     )
     if not training.solutions:
       # Nothing is held out where nothing would be left to train on.
@@ -83,19 +79,15 @@ def pack(context: Context, round_: int, folder: store.Path) -> dict[str, int]:
   )
   count = 0
   with store.staged(folder) as local, contextlib.ExitStack() as stack:
-    training, kept = (
-      stack.enter_context(stored_rows.Writer(local / name, config.length))
-      for name in _PARTS
-    )
-    # A problem's solutions are adjacent.
-    for (name, question), group in itertools.groupby(
-      solutions, lambda each: (each.problem_id, each.question)
-    ):
+    files = {
+      name: stack.enter_context(stored_rows.Writer(local / name, config.length))
+      for name in held_out.PARTS
+    }
+    for name, group in held_out.by_problem(solutions):
       rows = [
-        batches.encode_row(context.tokenizer, question, each.steps)
+        batches.encode_row(context.tokenizer, each.question, each.steps)
         for each in group
       ]
-      out = held_out.is_held_out(seed, name, config.held_out)
-      (kept if out else training).put(rows)
+      files[held_out.part_of(seed, name, config.held_out)].put(rows)
       count += len(rows)
   return {"solutions": count}

@@ -4,6 +4,7 @@ from absl.testing import absltest
 
 from rstar_jax import rng
 from rstar_jax.data import held_out
+from rstar_jax.types import PreferencePair
 
 IDS = [f"p{n % 300}" for n in range(600)]
 
@@ -28,6 +29,11 @@ class HeldOutTest(absltest.TestCase):
     # As the runs of earlier versions have it.
     expected = [e for e in IDS if rng.seed_for(3, "held out", e) % 10 == 0]
     self.assertEqual(kept, expected)
+    parts = [held_out.part_of(3, each, 10) for each in IDS]
+    self.assertEqual(
+      parts,
+      ["held_out" if each in set(kept) else "training" for each in IDS],
+    )
 
   def test_none(self):
     self.assertEqual(divide(IDS, 0), (IDS, []))
@@ -37,6 +43,17 @@ class HeldOutTest(absltest.TestCase):
   def test_the_only_ones_stay(self):
     kept = divide(IDS, 10)[1]
     self.assertEqual(divide(kept, 10), (kept, []))
+
+  def test_neighbours_of_one_problem_come_together(self):
+    def pair(name, question):
+      return PreferencePair(name, question, ("a",), ("b",), 1.0, "step")
+
+    # Two sources may give one id to different questions.
+    pairs = [pair("p", "x"), pair("p", "x"), pair("p", "y"), pair("q", "y")]
+    self.assertEqual(
+      list(held_out.by_problem(iter(pairs))),
+      [("p", pairs[:2]), ("p", pairs[2:3]), ("q", pairs[3:])],
+    )
 
 
 if __name__ == "__main__":
