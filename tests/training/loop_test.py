@@ -371,7 +371,7 @@ class FitTest(parameterized.TestCase):
       bars.append((total, name, start, unit, Bar()))
       yield bars[-1][-1]
 
-    with mock.patch.object(loop.metrics_lib, "progress", progress):
+    with mock.patch.object(loop.metrics_lib, "Progress", progress):
       _run(self.folder, steps=6)
       self.assertEmpty(bars)
       _run(self.folder, progress=True)
