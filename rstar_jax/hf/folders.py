@@ -31,7 +31,7 @@ from rstar_jax.hf.fields import read_json
 from rstar_jax.hf.gguf import GgufFile
 from rstar_jax.models import llama_form, sharding
 from rstar_jax.models.config import ModelConfig
-from rstar_jax.models.transformer import Path, Transformer
+from rstar_jax.models.transformer import Path, Transformer, abstract
 from rstar_jax.storage import store
 
 # The base model that the package ships.
@@ -305,9 +305,7 @@ def _planned(
   Raises:
     ValueError: the tensors are not those of the model.
   """
-  graphdef, params = nnx.split(
-    nnx.eval_shape(lambda: Transformer(config, head=head, rngs=nnx.Rngs(0)))
-  )
+  graphdef, params = abstract(config, head)
   paths = {path for path, _ in nnx.to_flat_state(params)}
   entries = families.entries(config, paths)
   _check(source, families.disk_shapes(entries), config)

@@ -360,6 +360,29 @@ def arrays_in(params: Any) -> dict[Path, jax.Array]:
   }
 
 
+def abstract(config: ModelConfig, head: Head) -> tuple[nnx.GraphDef, nnx.State]:
+  """Returns a model's structure, and its parameters without values.
+
+  Args:
+    config: the model's sizes.
+    head: see `Transformer`.
+
+  Returns:
+    What `nnx.split` does, with a `jax.ShapeDtypeStruct` for each array; the
+    caller may change it.
+  """
+  graphdef, params = _traced(config, head)
+  return graphdef, jax.tree.map(lambda each: each, params)
+
+
+@functools.lru_cache(maxsize=16)
+def _traced(config: ModelConfig, head: Head) -> tuple[nnx.GraphDef, nnx.State]:
+  """Traces the constructor, which takes seconds for a deep model."""
+  return nnx.split(
+    nnx.eval_shape(lambda: Transformer(config, head=head, rngs=nnx.Rngs(0)))
+  )
+
+
 def from_arrays(
   config: ModelConfig, head: Head, arrays: Mapping[Path, jax.Array]
 ) -> Transformer:
@@ -373,9 +396,7 @@ def from_arrays(
   Raises:
     KeyError: a parameter is missing.
   """
-  graphdef, params = nnx.split(
-    nnx.eval_shape(lambda: Transformer(config, head=head, rngs=nnx.Rngs(0)))
-  )
+  graphdef, params = abstract(config, head)
   for path, variable in nnx.to_flat_state(params):
     variable.set_value(arrays[path])
   return nnx.merge(graphdef, params)

@@ -13,6 +13,9 @@ from rstar_jax.data import prefix_trees
 from rstar_jax.models.kernels import build, tree_attention
 from rstar_jax.models.transformer import (
   Transformer,
+  abstract,
+  arrays_in,
+  arrays_of,
   ppm_from_policy,
   reconfigured,
 )
@@ -156,6 +159,24 @@ class TransformerTest(parameterized.TestCase):
     self.assertEqual(products(5, True), products(3, False))
     self.assertEqual(products(9, True), products(5, True))
     self.assertGreater(products(5, False), products(5, True))
+
+  def test_shapes_are_those_of_a_model_whatever_a_caller_makes_of_them(self):
+    config = tiny_model()
+    for layers in (2, 2, 3):
+      config.num_layers = layers
+      graphdef, params = abstract(config, "tanh")
+      for each in jax.tree.leaves(params):
+        self.assertIsInstance(each, jax.ShapeDtypeStruct)
+      arrays = arrays_of(make("tanh", num_layers=layers))
+      self.assertEqual(
+        {path: (x.shape, x.dtype) for path, x in arrays_in(params).items()},
+        {path: (x.shape, x.dtype) for path, x in arrays.items()},
+      )
+      for path, variable in nnx.to_flat_state(params):
+        variable.set_value(2 * arrays[path])
+      model = nnx.merge(graphdef, params)
+      self.assertEqual(model.config, config)
+      self.assertEqual(model.head, "tanh")
 
   def test_bfloat16_stays_near_float32(self):
     ids = tokens(2, 11)

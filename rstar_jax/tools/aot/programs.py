@@ -26,7 +26,7 @@ from rstar_jax.inference.sizes import Sizes
 from rstar_jax.models import int8, sharding
 from rstar_jax.models.config import ModelConfig
 from rstar_jax.models.paged_attention import PagedAttention, kind_for
-from rstar_jax.models.transformer import Transformer
+from rstar_jax.models.transformer import abstract
 from rstar_jax.training import lora, ppm, reinforce, sft, state
 
 # Programs of a search: the policy samples, in all slots or in a few, and
@@ -230,7 +230,7 @@ def training_program(
     "ppm": ppm.ppm_loss,
     "reinforce": reinforce.Loss(config.reinforce),
   }[name]
-  graphdef, _ = _shapes(model, head)
+  graphdef, _ = abstract(model, head)
   tx = state.optimizer(training, num_steps=1000)
   begun, frozen = training_state(model, head, training, tx, mesh)
 
@@ -292,7 +292,7 @@ def training_state(
     tx: the optimiser.
     mesh: of all chips.
   """
-  _, params = _shapes(model, head)
+  _, params = abstract(model, head)
   params, frozen = jax.eval_shape(
     lambda params: lora.begin(params, training, seed=0), params
   )
@@ -356,7 +356,9 @@ def stacked_shapes(
   scanned = {
     f"['layers'][{i}]" for i in range(model.period if turns > 1 else 0)
   }
-  graphdef, params = _shapes(dataclasses.replace(model, num_layers=count), head)
+  graphdef, params = abstract(
+    dataclasses.replace(model, num_layers=count), head
+  )
   places = sharding.shardings(params, mesh)
   if weights == "int8":
     params = jax.eval_shape(int8.quantized, params)
@@ -392,14 +394,6 @@ def pages_shapes(model: ModelConfig, config: Config, mesh: Mesh) -> Any:
   kind = kind_for(config.engine.kernels, model, mesh, "tpu")
   attention = PagedAttention(kind, mesh)
   return attention.abstract(model, model.num_layers, count)
-
-
-@functools.lru_cache(maxsize=16)
-def _shapes(model: ModelConfig, head: str) -> tuple[nnx.GraphDef, Any]:
-  """Traces a module's constructor, which takes seconds for a deep model."""
-  return nnx.split(
-    nnx.eval_shape(lambda: Transformer(model, head=head, rngs=nnx.Rngs(0)))
-  )
 
 
 def _placed(params: Any, mesh: Mesh | AbstractMesh) -> Any:
