@@ -16,7 +16,7 @@ from rstar_jax.config.schema import ReinforceConfig
 from rstar_jax.data import batches
 from rstar_jax.data.experience import COLUMNS
 from rstar_jax.models.transformer import Transformer
-from rstar_jax.training import reinforce, state
+from rstar_jax.training import next_token, reinforce, state
 
 CONFIG = ReinforceConfig(clip_low=0.2, clip_high=0.3, ratio_limit=3.0, kl=0.0)
 MODEL = Transformer(testing.tiny_model(num_layers=1), rngs=nnx.Rngs(1))
@@ -301,20 +301,25 @@ class UpdateTest(parameterized.TestCase):
       found = jnp.log(picked / weights.sum(-1))
       return -jnp.sum(found * advantage * written) / written.sum()
 
-    value, gradient = jax.value_and_grad(mean)(PARAMS)
+    value, gradient = jax.jit(jax.value_and_grad(mean))(PARAMS)
     # Whatever `old` says, the ratio is 1.
     wanted = -np.sum(advantage * written) / written.sum()
     np.testing.assert_allclose(value, wanted, rtol=1e-4, atol=1e-6)
-    same(gradient, jax.grad(plain_mean)(PARAMS))
+    same(gradient, jax.jit(jax.grad(plain_mean))(PARAMS))
 
   def test_the_reference_is_computed_part_by_part(self):
     arrays = padded(joined(rows_of(3, count=3)), 8, 2)
+
+    @functools.partial(jax.jit, static_argnames="temperature")
+    def whole_batch(temperature):
+      return next_token.logprobs(REFERENCE, arrays, temperature=temperature)[0]
+
     found = reinforce.reference(REFERENCE, arrays, 2)
-    whole = reinforce.next_token.logprobs(REFERENCE, arrays)[0]
+    whole = whole_batch(1.0)
     there = arrays["weights"] > 0
     np.testing.assert_allclose(found[there], whole[there], rtol=1e-4)
     cold = reinforce.reference(REFERENCE, arrays, 2, temperature=0.5)
-    whole = reinforce.next_token.logprobs(REFERENCE, arrays, temperature=0.5)[0]
+    whole = whole_batch(0.5)
     np.testing.assert_allclose(cold[there], whole[there], rtol=1e-4)
     self.assertGreater(np.abs(cold - found)[there].min(), 0.0)
     # Of padding alone nothing is computed.

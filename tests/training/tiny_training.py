@@ -5,6 +5,8 @@ and the vocabulary, 267, by nothing.
 """
 
 import dataclasses
+import functools
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -13,6 +15,7 @@ from flax import nnx
 from rstar_jax import testing
 from rstar_jax.config.schema import MeshConfig, TrainConfig
 from rstar_jax.models import meshes, vocabulary
+from rstar_jax.models.config import ModelConfig
 from rstar_jax.models.transformer import Transformer, ppm_from_policy
 from rstar_jax.steps import grammar
 from rstar_jax.training import loop, ppm, sft
@@ -62,15 +65,20 @@ def policy(**changes) -> Transformer:
   config = testing.tiny_model(
     **{"num_layers": 1, "num_heads": 4, "mlp_dim": 40} | changes
   )
+  graphdef, make = _made(config)
+  return nnx.merge(graphdef, make())
+
+
+@functools.cache
+def _made(config: ModelConfig) -> tuple[nnx.GraphDef, Callable[[], nnx.State]]:
+  """Returns a model's structure, and a program that makes its parameters."""
 
   def build():
-    return nnx.split(Transformer(config, rngs=nnx.Rngs(7)))[1]
+    return nnx.split(Transformer(config, rngs=nnx.Rngs(7)))
 
+  graphdef, _ = nnx.eval_shape(build)
   # One program, not one for each parameter.
-  graphdef = nnx.split(
-    nnx.eval_shape(lambda: Transformer(config, rngs=nnx.Rngs(7)))
-  )[0]
-  return nnx.merge(graphdef, jax.jit(build)())
+  return graphdef, jax.jit(lambda: build()[1])
 
 
 def reward_model(model: Transformer | None = None) -> Transformer:
