@@ -1,6 +1,9 @@
 """What reward models learn from, and from what they are kept."""
 
+import copy
 import pathlib
+import shutil
+import tempfile
 from unittest import mock
 
 import numpy as np
@@ -22,24 +25,34 @@ ANSWERS = {f"make {i}": str(2 + i % 6) for i in range(30)}
 
 
 class RewardsTest(parameterized.TestCase):
-  def setUp(self):
-    super().setUp()
-    self.folder = pathlib.Path(self.create_tempdir().full_path)
-    source = tiny_run.write_problems(self.folder / "train.jsonl", ANSWERS)
-    base = tiny_run.make_base(self.folder / "base")
-    config = tiny_run.make_config(
+  @classmethod
+  def setUpClass(cls):
+    super().setUpClass()
+    made = cls.enterClassContext(tempfile.TemporaryDirectory())
+    cls.made = pathlib.Path(made)
+    source = tiny_run.write_problems(cls.made / "train.jsonl", ANSWERS)
+    base = tiny_run.make_base(cls.made / "base")
+    cls.config = tiny_run.make_config(
       source, source, policy=config_lib.PolicyConfig(path=base)
     )
-    config.ppm.epochs, config.ppm.batch_size = 1, 64
-    self.context = tiny_run.make_context(config, self.folder / "run")
-    self.enter_context(
+    cls.config.ppm.epochs, cls.config.ppm.batch_size = 1, 64
+    context = tiny_run.make_context(cls.config, cls.made / "run")
+    cls.enterClassContext(
       mock.patch.object(
         backends, "ModelBackend", tiny_run.ScriptedBackend.scripted()
       )
     )
-    rollout.rollout(self.context, 1)
-    extract.extract(self.context, 1)
-    self.trees = reading.read_trees(self.context.folder(1, "trees"))
+    rollout.rollout(context, 1)
+    extract.extract(context, 1)
+    cls.trees = reading.read_trees(context.folder(1, "trees"))
+
+  def setUp(self):
+    super().setUp()
+    # Each test may change the config, and trains in a run of its own.
+    workdir = pathlib.Path(self.create_tempdir().full_path) / "run"
+    shutil.copytree(self.made / "run", workdir)
+    config = copy.deepcopy(self.config)
+    self.context = tiny_run.make_context(config, workdir)
 
   def learn(self, name: str, kind: str) -> list:
     """Returns what a model of a kind would be trained on, as texts."""
