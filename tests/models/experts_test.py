@@ -105,6 +105,14 @@ def gradients(model, rows, weights, mesh=None):
   return jax.tree.map(np.asarray, found | {"rows": of_rows})
 
 
+@functools.cache
+def differentiated(name):
+  """Returns an MLP of `MIXTURES`, rows, their weights, and the gradients."""
+  model, rows = build(MIXTURES[name]), normal(52, 12)
+  weights = rows[::-1]
+  return model, rows, weights, gradients(model, rows, weights)
+
+
 class ExpertsTest(parameterized.TestCase):
   @parameterized.parameters(*MIXTURES)
   def test_as_by_loops(self, name):
@@ -123,9 +131,8 @@ class ExpertsTest(parameterized.TestCase):
 
   @parameterized.parameters("of_all", "gpt_oss")
   def test_gradients_are_those_of_every_expert_for_every_token(self, name):
-    model, mixture = build(MIXTURES[name]), MIXTURES[name]
-    rows, weights = normal(50, 12), normal(50, 12)[::-1]
-    found = gradients(model, rows, weights)
+    mixture = MIXTURES[name]
+    model, rows, weights, found = differentiated(name)
 
     @jax.jit
     @functools.partial(jax.grad, argnums=(0, 1))
@@ -143,7 +150,7 @@ class ExpertsTest(parameterized.TestCase):
 
   def test_a_mesh_gives_the_same(self):
     mesh = meshes.make(MeshConfig(fsdp=2, tensor=2))
-    model, rows = build(MIXTURES["gpt_oss"]), normal(52, 12)
+    model, rows, weights, of_one = differentiated("gpt_oss")
     graphdef, params = nnx.split(model)
     placed = sharding.place(params, mesh)
     held = placed["up"].get_value().addressable_shards[0].data.shape
@@ -154,11 +161,9 @@ class ExpertsTest(parameterized.TestCase):
     )
     wanted = compiled(model)(rows)
     np.testing.assert_allclose(out, wanted, rtol=1e-5, atol=1e-5)
-    weights = normal(52, 12)[::-1]
-    wanted = gradients(model, rows, weights)
     for key, each in gradients(model, rows, weights, mesh).items():
       np.testing.assert_allclose(
-        each, wanted[key], rtol=1e-4, atol=1e-4, err_msg=key
+        each, of_one[key], rtol=1e-4, atol=1e-4, err_msg=key
       )
 
   def test_experts_that_do_not_divide_stay_whole(self):
