@@ -1,7 +1,9 @@
 """A run so small that tests can afford it: config, problems, a fake device."""
 
+import contextlib
 import json
 import pathlib
+from unittest import mock
 
 import numpy as np
 from flax import nnx
@@ -79,6 +81,16 @@ def make_config(train: str, test: str, **overrides) -> config_lib.Config:
     }
     | overrides
   )
+
+
+def in_a_loop() -> contextlib.AbstractContextManager:
+  """Trains models in a loop over their layers, as on a TPU.
+
+  The program of an update then has one layer instead of all.
+  """
+  of_model = config_lib.TrainConfig.of_model
+  looped = property(lambda self: of_model.fget(self) | {"scan": True})
+  return mock.patch.object(config_lib.TrainConfig, "of_model", looped)
 
 
 def make_context(

@@ -12,6 +12,11 @@ CONFIG = __file__
 
 def get_config(name: str) -> config_lib.Config:
   """Returns a config of `configs/` with few and small programs."""
+  # As `tiny_run.in_a_loop`, which a notebook's process does not have.
+  of_model = config_lib.TrainConfig.of_model.fget
+  config_lib.TrainConfig.of_model = property(
+    lambda train: of_model(train) | {"scan": True}
+  )
   config = flag.load_config(f"configs/{name}.py")
   config.engine = config_lib.EngineConfig(
     # Warm enough for the base model to be right and wrong.

@@ -45,6 +45,8 @@ def setUpModule():
   # Programs are compiled once, though each training is a function of its own.
   folder = unittest.enterModuleContext(tempfile.TemporaryDirectory())
   compiled.keep(pathlib.Path(folder))
+  jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+  unittest.enterModuleContext(tiny_run.in_a_loop())
 
 
 class Killed(BaseException):

@@ -22,6 +22,7 @@ from rstar_jax.config import schema as config_lib
 from tests import tiny_run
 
 def get_config():
+  tiny_run.in_a_loop().__enter__()
   # Warm, wide and pooled: the PPM learns from problems with right and with
   # wrong answers, and of these there must be some whatever the base model's
   # skill.

@@ -24,6 +24,7 @@ from rstar_jax.config import schema as config_lib
 from tests import tiny_run
 
 def get_config():
+  tiny_run.in_a_loop().__enter__()
   config = tiny_run.make_config(
     {train!r},
     {test!r},
