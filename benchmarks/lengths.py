@@ -2,6 +2,8 @@
 
   python -m benchmarks.lengths docs/results/gsm8k_search.jsonl.zst
   python -m benchmarks.lengths WORKDIR/round_1/eval WORKDIR/round_1/study
+  python -m benchmarks.lengths docs/results/gsm8k_search.jsonl.zst \\
+    --first="ppm of 2,768 pairs" --second="ppm of 665 pairs"
 
 Reads the records of an evaluation or a study (`evaluation/solutions.py`): files
 of them, or folders. --out=FILE.jsonl.zst keeps them as one file in which each
@@ -18,6 +20,10 @@ Prints three tables for each set of problems:
 - how often the model puts a right solution above a wrong one of the same
   problem, of any length and of the same one, and a shorter above a longer. A
   problem counts once. Chance has 50.
+
+With --first and --second, two reward models that have valued the same samples,
+it prints one table over all sets in their place: those shares and the best
+sample of each, and by how much the first model leads.
 """
 
 import collections
@@ -33,6 +39,8 @@ from rstar_jax.storage import records
 from rstar_jax.storage.formatting import grid
 
 _OUT = flags.DEFINE_string("out", "", "File for records without texts.")
+_FIRST = flags.DEFINE_string("first", "", "Reward model of samples.")
+_SECOND = flags.DEFINE_string("second", "", "Reward model of the same samples.")
 
 Solution = Mapping[str, object]
 # Source, and the reward model of a study's -> problem -> record.
@@ -239,10 +247,69 @@ def render(name: str, found: Found) -> list[str]:
   return [*lines, "", *grid(["values of", *ORDERS], order_rows), ""]
 
 
+def compare(
+  rows: Iterable[Record], first: str, second: str
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+  """Compares two reward models by their values of the same samples.
+
+  Args:
+    rows: records; those of samples with one of these reward models count.
+    first: name of a reward model.
+    second: likewise.
+
+  Returns:
+    For each of `ORDERS` and for the best sample, float [problems] in [0, 1] of
+    either model: the problems of all sets, those left out that have no such
+    pair.
+
+  Raises:
+    ValueError: a model is not there, or the two have not valued the same.
+  """
+  found: dict[str, dict[tuple[str, str], Record]] = {first: {}, second: {}}
+  names = set()
+  for row in rows:
+    name = row.get("reward")
+    if row["source"] == "samples" and name:
+      names.add(name)
+      found.get(name, {})[row["split"], row["problem_id"]] = row
+  if missing := {first, second} - names:
+    raise ValueError(
+      f"no samples with values of {min(missing)!r}, only of {sorted(names)}"
+    )
+  problems = sorted(found[first])
+
+  def told(row: Record) -> list[tuple[object, ...]]:
+    return [(t["answer"], len(t["steps"])) for t in row["trajectories"]]
+
+  if problems != sorted(found[second]) or any(
+    told(found[first][each]) != told(found[second][each]) for each in problems
+  ):
+    raise ValueError(f"{first!r} and {second!r} have valued other samples")
+  sides = [[found[name][each] for each in problems] for name in (first, second)]
+  results = {}
+  for order, above in ORDERS.items():
+    a, b = (np.array([ordered(row, above) for row in side]) for side in sides)
+    results[order] = a[~np.isnan(a)], b[~np.isnan(b)]
+  results["best sample is right"] = tuple(
+    np.array([float(choices.choose(row, "best").right) for row in side])
+    for side in sides
+  )
+  return results
+
+
 def main(argv: Sequence[str]) -> None:
   if len(argv) < 2:
     raise app.UsageError("give files or folders of records")
   rows = list(read(argv[1:]))
+  if _FIRST.value or _SECOND.value:
+    compared = compare(rows, _FIRST.value, _SECOND.value)
+    table = [
+      [what, str(len(a)), *map(_percent, (a, b, a - b))]
+      for what, (a, b) in compared.items()
+      if len(a)
+    ]
+    print("\n".join(grid(["%", "n", "first", "second", "less"], table)))
+    return
   sets = by_set(rows)
   if bad := sorted(name for name, found in sets.items() if "mcts" not in found):
     raise app.UsageError(

@@ -71,6 +71,35 @@ class LengthsTest(absltest.TestCase):
       )
     )
 
+  def test_two_models_of_the_same_samples(self):
+    def rows(reward, *values):
+      a = (solution(3, True, values[0]), solution(3, False, values[1]))
+      b = (solution(4, False, values[2]), solution(3, None, None))
+      return [
+        record("a", "samples", *a, reward=reward),
+        record("b", "samples", *b, reward=reward),
+      ]
+
+    both = rows("x", 0.9, 0.1, 0.5) + rows("y", 0.1, 0.2, 0.5)
+    found = lengths.compare(both, "x", "y")
+    self.assertEqual(
+      {what: (a.tolist(), b.tolist()) for what, (a, b) in found.items()},
+      {
+        "right above wrong": ([1], [0]),
+        "of equal steps": ([1], [0]),
+        "shorter above longer": ([], []),
+        "best sample is right": ([1, 0], [0, 0]),
+      },
+    )
+
+  def test_models_of_other_samples_are_not_compared(self):
+    a = record("a", "samples", solution(3, True, 0.1), reward="x")
+    b = record("a", "samples", solution(3, False, 0.1), reward="y")
+    with self.assertRaisesRegex(ValueError, "have valued other samples"):
+      lengths.compare([a, b], "x", "y")
+    with self.assertRaisesRegex(ValueError, r"'z', only of \['x', 'y'\]"):
+      lengths.compare([a, b], "x", "z")
+
   def test_ways_to_choose_at_equal_tokens(self):
     rows = [
       record("a", "greedy", solution(4, False, None)),
