@@ -22,8 +22,9 @@ Prints three tables for each set of problems:
   problem counts once. Chance has 50.
 
 With --first and --second, two reward models that have valued the same samples,
-it prints one table over all sets in their place: those shares and the best
-sample of each, and by how much the first model leads.
+it prints one table over all sets in their place: those shares, and whether the
+best sample is right by either model, or by the vote of all samples and of those
+with the fewest steps; and by how much the first model leads.
 """
 
 import collections
@@ -258,9 +259,10 @@ def compare(
     second: likewise.
 
   Returns:
-    For each of `ORDERS` and for the best sample, float [problems] in [0, 1] of
-    either model: the problems of all sets, those left out that have no such
-    pair.
+    For each of `ORDERS`, float [problems] in [0, 1] of either model: the
+    problems of all sets, those left out that have no such pair. Likewise
+    whether the first model's best sample is right, beside the second model's,
+    the majority's, and that of the samples with the fewest steps.
 
   Raises:
     ValueError: a model is not there, or the two have not valued the same.
@@ -290,10 +292,15 @@ def compare(
   for order, above in ORDERS.items():
     a, b = (np.array([ordered(row, above) for row in side]) for side in sides)
     results[order] = a[~np.isnan(a)], b[~np.isnan(b)]
-  results["best sample is right"] = tuple(
-    np.array([float(choices.choose(row, "best").right) for row in side])
-    for side in sides
-  )
+
+  def right(side: list[Record], choice: str) -> np.ndarray:
+    return np.array([float(choices.choose(row, choice).right) for row in side])
+
+  best = right(sides[0], "best")
+  results["best"] = best, right(sides[1], "best")
+  results["best, majority"] = best, right(sides[0], "majority")
+  shortest = right([*map(fewest, sides[0])], "majority")
+  results["best, vote of the fewest steps"] = best, shortest
   return results
 
 

@@ -88,7 +88,10 @@ class LengthsTest(absltest.TestCase):
         "right above wrong": ([1], [0]),
         "of equal steps": ([1], [0]),
         "shorter above longer": ([], []),
-        "best sample is right": ([1, 0], [0, 0]),
+        "best": ([1, 0], [0, 0]),
+        # Two answers with a vote each: the first one, which is right.
+        "best, majority": ([1, 0], [1, 0]),
+        "best, vote of the fewest steps": ([1, 0], [1, 0]),
       },
     )
 
