@@ -201,7 +201,7 @@ def training_row(
       seconds / max(result["seconds"].values())
     )
   if not result["fits"]:
-    begun, _ = program.arguments
+    begun = program.arguments[0]
     result["knobs"] = training_knobs(
       batch_size=training.batch_size,
       accumulate=training.accumulate,
