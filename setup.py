@@ -64,8 +64,9 @@ REASONING_GYM = ["reasoning-gym>=0.1.20"]
 SERVE = ["prometheus-client>=0.21", "starlette>=0.46", "uvicorn>=0.34"]
 
 EXTRAS = {
-  # The TPU's compiler, which needs no TPU; see `tools/aot/`.
-  "aot": ["libtpu"],
+  # The TPU's compiler, which needs no TPU, of the release that jax asks for: a
+  # later one may compile other programs; see `tools/aot/`.
+  "aot": ["jax[tpu]>=0.10"],
   # NVIDIA's GPUs; docs/gpu.md. There is none for Apple's: docs/laptop.md.
   "cuda": ["jax[cuda12]>=0.10"],
   "gcs": GCS,
