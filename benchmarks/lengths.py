@@ -309,7 +309,10 @@ def main(argv: Sequence[str]) -> None:
     raise app.UsageError("give files or folders of records")
   rows = list(read(argv[1:]))
   if _FIRST.value or _SECOND.value:
-    compared = compare(rows, _FIRST.value, _SECOND.value)
+    try:
+      compared = compare(rows, _FIRST.value, _SECOND.value)
+    except ValueError as error:
+      raise app.UsageError(f"--first, --second: {error}") from None
     table = [
       [what, str(len(a)), *map(_percent, (a, b, a - b))]
       for what, (a, b) in compared.items()

@@ -275,6 +275,14 @@ def line(text: str, most: int = 300) -> str:
   return text if len(text) <= most else f"{text[:most]}..."
 
 
+def first_line(error: Exception) -> str:
+  """Returns the first line of another library's message, for one of ours.
+
+  At most 300 characters.
+  """
+  return str(error).strip().partition("\n")[0][:300]
+
+
 def say(text: str, file: TextIO | None = None) -> None:
   """Prints a text as `shown`; everything for people is printed by this.
 

@@ -242,6 +242,11 @@ class TextTest(parameterized.TestCase):
     self.assertEqual(outside.line("x" * 9, 4), "xxxx...")
     self.assertEqual(outside.line("\x1b"), r"\x1b")
 
+  def test_first_line(self):
+    error = ValueError("\n " + "x" * 400 + "\n and a trace")
+    self.assertEqual(outside.first_line(error), "x" * 300)
+    self.assertEqual(outside.first_line(ValueError()), "")
+
   def test_say(self):
     raw = io.BytesIO()
     file = io.TextIOWrapper(raw, encoding="ascii")

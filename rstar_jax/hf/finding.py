@@ -3,6 +3,7 @@
 import difflib
 import pathlib
 
+from rstar_jax import outside
 from rstar_jax.hf import adapters, pickles, tensors
 from rstar_jax.storage import store
 
@@ -83,10 +84,9 @@ def _download(name: str, weights: bool) -> pathlib.Path:
       huggingface_hub.snapshot_download(name, allow_patterns=older)
     return folder
   except (OSError, ValueError) as error:
-    reason = str(error).strip().partition("\n")[0]
     raise ValueError(
       f"there is no folder {name}{_hint(name)}, and the hub does not give a "
-      f"model of that name: {reason}"
+      f"model of that name: {outside.first_line(error)}"
     ) from None
 
 

@@ -136,8 +136,8 @@ class Ray:
       except Exception as error:
         raise ValueError(
           f"config.ray.address={address!r} cannot be joined "
-          f"({type(error).__name__}: {_first_line(error)}): start a cluster by "
-          "`ray start --head`, or leave it empty"
+          f"({type(error).__name__}: {outside.first_line(error)}): start a "
+          "cluster by `ray start --head`, or leave it empty"
         ) from error
       # Ray replaces the handler of SIGTERM.
       stopping.listen_again()
@@ -150,7 +150,7 @@ class Ray:
     except ray.exceptions.RayTaskError as error:
       raise error.cause from None
     except ray.exceptions.RayError as error:
-      raise OSError(f"Ray gave up: {_first_line(error)}") from error
+      raise OSError(f"Ray gave up: {outside.first_line(error)}") from error
 
 
 @dataclasses.dataclass(eq=False)
@@ -241,13 +241,13 @@ class _Crew:
           what = shard.path if shard else "the models"
           raise OSError(
             f"more than {_MOST_DEATHS} searchers died at {what}; the last one: "
-            f"{_first_line(error)}"
+            f"{outside.first_line(error)}"
           ) from error
         if not replaced:
           logging.warning(
             "searcher %d seems to be dead, and its shards go to others: %s",
             member.number + 1,
-            _first_line(error),
+            outside.first_line(error),
           )
           # It may still run.
           self._kill(member)
@@ -357,7 +357,3 @@ def _options(needs: Collection[str]) -> dict[str, Any]:
     if name in amounts
   }
   return options | {"resources": amounts}
-
-
-def _first_line(error: Exception) -> str:
-  return str(error).strip().partition("\n")[0][:300]

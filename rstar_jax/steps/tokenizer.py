@@ -255,7 +255,7 @@ def _load(name_or_folder: str):
       # Without any file it creates an empty tokenizer.
       if isinstance(loaded, kind) and loaded.encode("0"):
         return loaded
-  reason_line = str(reason).strip().partition("\n")[0]
+  reason_line = outside.first_line(reason)
   if folder.is_dir() and not written:
     reason_line = (
       "it has no tokenizer.json, nor vocab.json and merges.txt with a class in "

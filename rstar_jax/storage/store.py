@@ -36,6 +36,8 @@ os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 import fsspec.config  # noqa: E402
 from etils import epath  # noqa: E402
 
+from rstar_jax import outside  # noqa: E402
+
 # Listings are not cached, since other hosts write too; checksums of transfers
 # are compared.
 fsspec.config.conf.setdefault("gs", {}).update(
@@ -111,7 +113,7 @@ def check(folder: Path) -> None:
     if "id" not in fsspec.filesystem("gs").info(bucket):
       raise PermissionError("storage.buckets.get is not allowed")
   except Exception as error:
-    reason = str(error).strip().partition("\n")[0][:200]
+    reason = outside.first_line(error)
     raise ValueError(
       f"{bucket} cannot be used ({type(error).__name__}: {reason}): check its "
       "name, log in by `gcloud auth application-default login`, or give "
@@ -505,7 +507,7 @@ def _bucket(where: str | Path) -> Iterator[fsspec.AbstractFileSystem]:
   except OSError:
     raise
   except Exception as error:
-    reason = str(error).strip().partition("\n")[0][:200]
+    reason = outside.first_line(error)
     raise OSError(
       f"{where} cannot be read or written ({type(error).__name__}: {reason}): "
       "run the same command again once it can"

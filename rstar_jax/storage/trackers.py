@@ -13,6 +13,7 @@ from typing import Any
 
 from absl import logging
 
+from rstar_jax import outside
 from rstar_jax.config.schema import TRACKERS
 from rstar_jax.storage import json_io, layout, store
 
@@ -66,10 +67,9 @@ class Tracker:
         project=_PROJECT, name=own, config=dict(config), resume="allow", **more
       )
     except Exception as error:
-      line = str(error).strip().partition("\n")[0]
       raise ValueError(
         f"config.trackers: {name} cannot begin ({type(error).__name__}: "
-        f"{line}): log in there, keep it on this machine "
+        f"{outside.first_line(error)}): log in there, keep it on this machine "
         "(WANDB_MODE=offline), or leave it out"
       ) from error
 
