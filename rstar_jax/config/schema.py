@@ -574,6 +574,9 @@ class StudyConfig(Closed):
   # trained on its trees; "ppm:FOLDER" is a PPM of another round or run; others
   # as in `eval.reward_model`.
   rewards: tuple[str, ...] = field(("ppm",), takes=("config",))
+  # Updates of each "orm" and "pqm", such as the PPM's, which has fewer items. 0
+  # trains as `ppm` says.
+  updates: int = field(0, least=0)
   # Most rollouts of one search, and most searches.
   trajectories: int = field(16, above=0)
   # Most samples; for "rebase", at each depth. 0 is the most that `trajectories`

@@ -5,6 +5,7 @@ All kinds start from the round's policy, with the same trees and trainer.
 
 import collections
 import contextlib
+import dataclasses
 import typing
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from absl import logging
 from flax import nnx
 
 from rstar_jax import rng
-from rstar_jax.config.schema import Config
+from rstar_jax.config.schema import Config, TrainConfig
 from rstar_jax.data import held_out, pools, sides, stored_sides
 from rstar_jax.data import pairs as pairs_lib
 from rstar_jax.data import trajectories as trajectories_lib
@@ -64,6 +65,8 @@ def train(
   round_: int,
   name: str,
   kind: ppm_lib.Kind,
+  *,
+  updates: int = 0,
 ) -> None:
   """Trains a reward model from the round's policy, unless it is finished.
 
@@ -72,38 +75,54 @@ def train(
     round_: from 1.
     name: the model's folder in the round.
     kind: see `config.reward`.
+    updates: number of updates, instead of what `config.ppm` says.
 
   Raises:
     NothingToLearn: there are no pairs, or no graded answers.
-    ValueError: the kind learns from trees, and the run has none.
+    ValueError: the kind learns from trees, and the run has none; or it has this
+      model already, with another `updates`.
   """
   folder = context.folder(round_, name)
+  rows = folder / layout.ROWS
+  made = manifests.read(folder) or manifests.read(rows)
+  if made is not None and made.get("updates", 0) != updates:
+    raise ValueError(
+      f"{folder} was made with study.updates={made.get('updates', 0)} and not "
+      f"{updates}: give that, or delete the folder to have it trained again"
+    )
   if context.host.agree(manifests.read(folder) is not None):
     return
   config, seed = context.config, context.config.seed
+  settings, given = config.ppm, {}
+  if updates:
+    settings = dataclasses.replace(settings, updates=updates)
+    given = {"updates": updates}
   if kind != "ppm" and not config.extract.needs_trees:
     raise ValueError(
       f"a reward model of kind {kind!r} learns from trees, and this run has "
       "none: leave extract.sft_source or extract.pairs_source empty in another "
       "--workdir"
     )
-  rows = folder / layout.ROWS
   if manifests.read(rows) is None:
     context.finished(round_, "pairs")  # Each host says so if it is not.
-    finish(context.host, rows, lambda: pack(context, round_, kind, rows))
+    finish(
+      context.host,
+      rows,
+      lambda: _pack(context, round_, kind, rows, settings) | given,
+    )
   packed = manifests.read(rows)
   if not packed["items"]:
     raise _nothing(round_, kind)
   mesh = models.train_mesh(config)
   model = ppm_from_policy(
-    models.load_policy(context, round_, train=config.ppm, mesh=mesh),
+    models.load_policy(context, round_, train=settings, mesh=mesh),
     config.ppm_head,
     rngs=nnx.Rngs(rng.seed_for(seed, "ppm head", round_)),
   )
   info: dict[str, Any] = {
     "kind": kind,
     "pairs" if kind == "ppm" else "items": packed["items"],
-  }
+  } | given
   with contextlib.ExitStack() as stack:
 
     def opened(name: str) -> StoredSides:
@@ -112,25 +131,25 @@ def train(
     model = ppm_lib.train_sides(
       model,
       opened(packed["training"]),
-      config.ppm,
+      settings,
       loop.Session(
         scalars.training(round_, name),
         _seed(context, round_),
         mesh,
         folder / layout.CHECKPOINTS,
         context.writer,
-        adapter=models.adapter_saver(context, folder, round_, config.ppm),
+        adapter=models.adapter_saver(context, folder, round_, settings),
       ),
       kind=kind,
       balanced=config.reward_balanced,
       held_out=opened(packed["held_out"])
-      if config.ppm.eval_every
+      if settings.eval_every
       else sides.Encoded([]),
       sizes=packed["sizes"],
     )
     for each in packed["measured"]:
       measured = ppm_lib.pair_accuracy(
-        model, opened(each), length=config.ppm.length, mesh=mesh
+        model, opened(each), length=settings.length, mesh=mesh
       )
       info[f"held_out_{each}"] = measured
       if context.host.leads:
@@ -158,18 +177,28 @@ def _seed(context: Context, round_: int) -> int:
   return rng.seed_for(context.config.seed, "ppm", round_)
 
 
-def pack(
-  context: Context, round_: int, kind: str, folder: store.Path
+def _pack(
+  context: Context,
+  round_: int,
+  kind: str,
+  folder: store.Path,
+  settings: TrainConfig,
 ) -> dict[str, Any]:
   """Encodes a model's training data, and the held-out pairs by their kind.
+
+  Args:
+    context: the run.
+    round_: from 1.
+    kind: see `config.reward`.
+    folder: the folder to write.
+    settings: of the training.
 
   Returns:
     "training" and "held_out", the folders' names; "measured", the names of the
     folders of held-out pairs; "items", the number of training items; and
     "sizes", see `training.ppm.largest`.
   """
-  config, tokenizer = context.config, context.tokenizer
-  length = config.ppm.length
+  tokenizer, length = context.tokenizer, settings.length
   ranked = map(pairs_lib.from_dict, rows_of(context.finished(round_, "pairs")))
   # Numbers by part.
   items: collections.Counter[str] = collections.Counter()
@@ -212,8 +241,8 @@ def pack(
     ]
     sizes = ppm_lib.largest(
       StoredSides(local / training),
-      StoredSides(local / kept) if config.ppm.eval_every else sides.Encoded([]),
-      config.ppm,
+      StoredSides(local / kept) if settings.eval_every else sides.Encoded([]),
+      settings,
       _seed(context, round_),
     )
   return {

@@ -54,7 +54,7 @@ def study(context: Context, round_: int) -> None:
     guided = shared + guided
   for reward in config.rewards:
     if reward in ("orm", "pqm"):
-      ppm.train(context, round_, reward, reward)
+      ppm.train(context, round_, reward, reward, updates=config.updates)
     _search(context, round_, reward, guided)
     if context.config.extract.needs_trees:
       _measure(context, round_, reward)

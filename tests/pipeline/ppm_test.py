@@ -192,6 +192,30 @@ class RewardsTest(parameterized.TestCase):
       ppm.train(self.context, 1, kind, kind)
     train.assert_not_called()
 
+  def test_updates_of_its_own(self):
+    policy = self.context.config.policy.path
+    folder = self.context.folder(1, "orm")
+
+    def killed(model, items, config, session, **options):
+      self.assertEqual(config.updates, 3)
+      # The config of the PPM is as it was.
+      self.assertEqual(self.context.config.ppm.updates, 0)
+      raise InterruptedError
+
+    def other(updates):
+      with self.assertRaisesRegex(ValueError, f"updates=3 and not {updates}"):
+        ppm.train(self.context, 1, "orm", "orm", updates=updates)
+
+    with mock.patch.object(models, "policy_of", lambda *_: policy):
+      with mock.patch.object(ppm_lib, "train_sides", killed):
+        with self.assertRaises(InterruptedError):
+          ppm.train(self.context, 1, "orm", "orm", updates=3)
+      other(0)  # Its rows are packed.
+      ppm.train(self.context, 1, "orm", "orm", updates=3)
+    other(4)
+    self.assertEqual(manifests.read(folder)["updates"], 3)
+    self.assertIn("3", {p.name for p in (folder / "checkpoints").iterdir()})
+
 
 if __name__ == "__main__":
   absltest.main()

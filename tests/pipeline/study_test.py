@@ -29,8 +29,9 @@ def opens(config, workdir, host):
 class StudyTest(studying.StudyingCase):
   def test_everything_that_the_config_names(self):
     context = self.context()
+    context.config.study.updates = 7
     study.study(context, 1)
-    self.assertEqual([each[2:] for each in self.trained], [("orm", "orm")])
+    self.assertEqual([each[2:] for each in self.trained], [("orm", "orm", 7)])
     rows = study_tables.read(context.folder(1, "study"))
     found = {}
     for row in rows:

@@ -34,7 +34,11 @@ class StudyingCase(absltest.TestCase):
     # Models are trained elsewhere; here they are scripted.
     self.trained = []
     self.enter_context(
-      mock.patch.object(ppm, "train", lambda *a: self.trained.append(a))
+      mock.patch.object(
+        ppm,
+        "train",
+        lambda *args, updates: self.trained.append((*args, updates)),
+      )
     )
 
   def context(self, name="run"):
