@@ -3,8 +3,7 @@
   python -m benchmarks.seeds runs/tiny-0 runs/tiny-1 runs/tiny-2
 
 A cell is the mean over seeds, with the lowest and the highest of them. Paired
-differences average each problem's results over seeds first, and resample
-problems, which the seeds share.
+differences have 95% intervals that draw seeds and problems anew.
 """
 
 import json
@@ -156,13 +155,11 @@ def _paired(ones: list[dict], twos: list[dict], name: str) -> str:
   ids = [each for each in ones[0] if each in twos[0]]
   values = np.array(
     [
-      np.mean(
-        [a[i].right - b[i].right for a, b in zip(ones, twos, strict=True)]
-      )
-      for i in ids
+      [float(a[i].right - b[i].right) for i in ids]
+      for a, b in zip(ones, twos, strict=True)
     ]
   )
-  low, high = intervals.bootstrap(values, rng.seed_for(0, name))
+  low, high = intervals.crossed(values, rng.seed_for(0, name))
   return (
     f"{100 * values.mean():+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] "
     f"over {len(ids)} problems"

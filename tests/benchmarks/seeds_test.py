@@ -111,7 +111,7 @@ class SeedsTest(absltest.TestCase):
     found = self.lines()[start + 2 : start + 6]
 
     def said(values, name):
-      low, high = intervals.bootstrap(np.array(values), rng.seed_for(0, name))
+      low, high = intervals.crossed(np.array(values), rng.seed_for(0, name))
       return (
         f"{100 * np.mean(values):+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] "
         "over 4 problems"
@@ -121,10 +121,12 @@ class SeedsTest(absltest.TestCase):
       found,
       [
         # The second problem in one of two seeds, the third in the other.
-        "- mcts less policy: " + said([0, 0.5, 0.5, 0], "mcts policy"),
+        "- mcts less policy: "
+        + said([[0.0, 1, 0, 0], [0, 0, 1, 0]], "mcts policy"),
         "- mcts less majority: not measured",
         "- mcts less best_of_n: not measured",
-        "- policy, last round less round 0: " + said([1, 0.5, 0, 0], "growth"),
+        "- policy, last round less round 0: "
+        + said([[1.0, 0, 0, 0], [1, 1, 0, 0]], "growth"),
       ],
     )
 
