@@ -347,7 +347,3 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
       pass
   return 0
-
-
-if __name__ == "__main__":
-  sys.exit(main())

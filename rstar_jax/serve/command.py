@@ -272,7 +272,3 @@ def serve(
     server.run([place])
   finally:
     service.close()
-
-
-if __name__ == "__main__":
-  sys.exit(main(sys.argv[1:]))

@@ -194,7 +194,7 @@ def main(argv: list[str]) -> None:
 
 
 def define_flags() -> None:
-  """Defines the flags; not on import, since `main.py` has flags of its own."""
+  """Defines the flags; not at import, since `main.py` has flags of its own."""
   flags.DEFINE_string(
     "gsm8k", "hf:openai/gsm8k/main/train", "Source of GSM8K's training rows."
   )

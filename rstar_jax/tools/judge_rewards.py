@@ -13,7 +13,6 @@ knows the right steps (`data/synthetic/oracle.py`). Prints a table for each;
 --output writes the figures as JSON.
 """
 
-import functools
 import gc
 import json
 import pathlib
@@ -189,42 +188,38 @@ def judge(
   return figures
 
 
-def _flags() -> dict[str, flags.FlagHolder]:
-  text = flags.DEFINE_string
-  return {
-    "config": flag.define_config(),
-    "reward": flags.DEFINE_multi_string(
-      "reward", [], "Reward model; may be given several times."
-    ),
-    "processbench": text(
-      "processbench", "", "ProcessBench: a folder, or hf:OWNER/NAME."
-    ),
-    "prmbench": text(
-      "prmbench", "", "PRMBench: a file, or hf:OWNER/NAME/SPLIT."
-    ),
-    "trees": text("trees", "", "Folder of trees, round_k/trees of a run."),
-    "output": text("output", "", "JSON file for the figures."),
-  }
-
-
-def main(argv: Sequence[str], given: dict[str, flags.FlagHolder]) -> None:
-  if len(argv) > 1:
-    raise ValueError(f"{argv[1]!r} is no flag")
-  values = {name: each.value for name, each in given.items()}
-  config, output = values["config"], values["output"]
-  bench, kinds, trees = (
-    values[name] for name in ("processbench", "prmbench", "trees")
+def define_flags() -> None:
+  """Defines the flags; not at import, since `main.py` has flags of its own."""
+  flag.define_config()
+  flags.DEFINE_multi_string(
+    "reward", [], "Reward model; may be given several times."
   )
-  if config is None or not values["reward"] or not (bench or kinds or trees):
+  flags.DEFINE_string(
+    "processbench", "", "ProcessBench: a folder, or hf:OWNER/NAME."
+  )
+  flags.DEFINE_string(
+    "prmbench", "", "PRMBench: a file, or hf:OWNER/NAME/SPLIT."
+  )
+  flags.DEFINE_string("trees", "", "Folder of trees, round_k/trees of a run.")
+  flags.DEFINE_string("output", "", "JSON file for the figures.")
+
+
+def main(argv: list[str]) -> None:
+  if len(argv) > 1:
+    raise ValueError(f"{argv[1]!r} is no flag; --help lists them")
+  given = flags.FLAGS
+  bench, kinds, trees = given.processbench, given.prmbench, given.trees
+  if given.config is None or not given.reward or not (bench or kinds or trees):
     raise ValueError(
       "give --config, --reward, and --processbench, --prmbench or --trees"
     )
+  output = given.output
   if output and not (folder := pathlib.Path(output).absolute().parent).is_dir():
     raise ValueError(f"--output={output}: there is no folder {folder}")
   hosts.check_devices()
   figures = judge(
-    config,
-    values["reward"],
+    given.config,
+    given.reward,
     by_subset=subsets(bench) if bench else None,
     by_kind=prmbench.read(open_source(kinds)[1]) if kinds else (),
     trees=reading.read_trees(trees) if trees else (),
@@ -236,7 +231,6 @@ def main(argv: Sequence[str], given: dict[str, flags.FlagHolder]) -> None:
 
 
 if __name__ == "__main__":
+  define_flags()
   with outside.program("rstar_jax.tools.judge_rewards"):
-    app.run(
-      functools.partial(main, given=_flags()), flags_parser=flag.parse_flags
-    )
+    app.run(main, flags_parser=flag.parse_flags)

@@ -12,7 +12,7 @@ import dataclasses
 import pathlib
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from rstar_jax import outside
 from rstar_jax.config import flag
@@ -28,8 +28,12 @@ PAGE = "tree.html"
 PROBLEM, ROLLOUTS, CANDIDATES = 2, 16, 6
 
 
-def main(arguments: list[str] | None = None) -> int:
-  """Searches, and prints the result; returns the exit status."""
+def main(arguments: Sequence[str]) -> None:
+  """Searches, and prints the result.
+
+  Raises:
+    ValueError, OSError: there is no such problem, or no such folder can be.
+  """
   parser = argparse.ArgumentParser(
     prog="python -m rstar_jax.tools.quick",
     description="Searches one generated problem with the base model.",
@@ -43,16 +47,11 @@ def main(arguments: list[str] | None = None) -> int:
     text += " (default: %(default)s)"
     parser.add_argument(name, type=int, default=value, help=text)
   given = parser.parse_args(arguments)
-  try:
-    tree = _search(given)
-    frame = inline.show_trees([tree])
-    page = pathlib.Path(given.workdir).absolute() / PAGE
-    page.write_text(frame.page)
-  except (ValueError, OSError) as error:
-    outside.say(f"rstar_jax.tools.quick: {error}", sys.stderr)
-    return 1
+  tree = _search(given)
+  frame = inline.show_trees([tree])
+  page = pathlib.Path(given.workdir).absolute() / PAGE
+  page.write_text(frame.page)
   tell(tree, f"{page.as_uri()}{frame.address}", outside.say)
-  return 0
 
 
 def _search(given: argparse.Namespace) -> Tree:
@@ -107,4 +106,4 @@ def _indented(text: str) -> str:
 
 if __name__ == "__main__":
   with outside.program("rstar_jax.tools.quick"):
-    sys.exit(main())
+    main(sys.argv[1:])

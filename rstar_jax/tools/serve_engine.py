@@ -14,9 +14,7 @@ networks: it uses the standard library's server, without encryption. By default
 only this machine can reach it.
 """
 
-import functools
 import os
-from collections.abc import Sequence
 
 from absl import app, flags
 
@@ -26,49 +24,44 @@ from rstar_jax.pipeline import hosts
 from rstar_jax.serve import command, engine_server
 
 
-def _flags() -> dict[str, flags.FlagHolder]:
-  return {
-    "config": flag.define_config(),
-    "policy": flags.DEFINE_string(
-      "policy", "", "Policy to sample from: a folder or Hub name."
-    ),
-    "ppm": flags.DEFINE_string(
-      "ppm", "", "PPM's folder, or a published reward model."
-    ),
-    "host": flags.DEFINE_string(
-      "host", "127.0.0.1", "Address to listen on; 0.0.0.0 is all."
-    ),
-    "port": flags.DEFINE_integer("port", 8000, "Port to listen on.", 0, 65535),
-    "api_key_env": flags.DEFINE_string(
-      "api_key_env",
-      "",
-      "Environment variable with the key that clients must send.",
-    ),
-  }
+def define_flags() -> None:
+  """Defines the flags; not at import, since `main.py` has flags of its own."""
+  flag.define_config()
+  flags.DEFINE_string(
+    "policy", "", "Policy to sample from: a folder or Hub name."
+  )
+  flags.DEFINE_string("ppm", "", "PPM's folder, or a published reward model.")
+  flags.DEFINE_string(
+    "host", "127.0.0.1", "Address to listen on; 0.0.0.0 is all."
+  )
+  flags.DEFINE_integer("port", 8000, "Port to listen on.", 0, 65535)
+  flags.DEFINE_string(
+    "api_key_env",
+    "",
+    "Environment variable with the key that clients must send.",
+  )
 
 
-def main(argv: Sequence[str], given: dict[str, flags.FlagHolder]) -> None:
+def main(argv: list[str]) -> None:
   if len(argv) > 1:
-    raise ValueError(f"{argv[1]!r} is no flag")
-  values = {name: each.value for name, each in given.items()}
-  if values["config"] is None or not (values["policy"] or values["ppm"]):
+    raise ValueError(f"{argv[1]!r} is no flag; --help lists them")
+  given = flags.FLAGS
+  if given.config is None or not (given.policy or given.ppm):
     raise ValueError("give --config, and --policy or --ppm, or both")
-  key = os.environ.get(values["api_key_env"], "")
-  if values["api_key_env"] and not key:
+  key = os.environ.get(given.api_key_env, "")
+  if given.api_key_env and not key:
     raise ValueError(
-      f"--api_key_env={values['api_key_env']}: the environment lacks it"
+      f"--api_key_env={given.api_key_env}: the environment lacks it"
     )
   hosts.check_devices()
   # The port is taken before models are loaded, which takes minutes.
-  with command.listening(values["host"], values["port"]):
+  with command.listening(given.host, given.port):
     pass
   service = engine_server.EngineService(
-    values["config"], policy=values["policy"], ppm=values["ppm"]
+    given.config, policy=given.policy, ppm=given.ppm
   )
-  with engine_server.make(
-    service, values["host"], values["port"], key
-  ) as server:
-    outside.say(f"serving at http://{values['host']}:{server.server_port}/v1")
+  with engine_server.make(service, given.host, given.port, key) as server:
+    outside.say(f"serving at http://{given.host}:{server.server_port}/v1")
     try:
       server.serve_forever()
     except KeyboardInterrupt:
@@ -76,7 +69,6 @@ def main(argv: Sequence[str], given: dict[str, flags.FlagHolder]) -> None:
 
 
 if __name__ == "__main__":
+  define_flags()
   with outside.program("rstar_jax.tools.serve_engine"):
-    app.run(
-      functools.partial(main, given=_flags()), flags_parser=flag.parse_flags
-    )
+    app.run(main, flags_parser=flag.parse_flags)

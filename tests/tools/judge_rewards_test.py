@@ -73,19 +73,14 @@ class JudgeRewardsTest(absltest.TestCase):
     ]
     self.write("errors.jsonl", errors)
     output = self.folder / "figures.json"
-    given = {
-      name: type("Holder", (), {"value": value})
-      for name, value in {
-        "config": Config(),
-        "reward": ["__main__:knowing"],
-        "processbench": str(self.folder),
-        "prmbench": str(self.folder / "errors.jsonl"),
-        "trees": "",
-        "output": str(output),
-      }.items()
-    }
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-      program.main(["judge_rewards"], given)
+      self.run_main(
+        config=Config(),
+        reward=["__main__:knowing"],
+        processbench=str(self.folder),
+        prmbench=str(self.folder / "errors.jsonl"),
+        output=str(output),
+      )
     found = json.loads(output.read_text())["__main__:knowing"]
     self.assertEqual(found["processbench"]["threshold"], 0.5)
     self.assertEqual(found["processbench"]["subsets"]["gsm8k"]["f1"], 1)
@@ -140,15 +135,15 @@ class JudgeRewardsTest(absltest.TestCase):
   def run_main(self, *argv, **given):
     names = ("config", "reward", "processbench", "prmbench", "trees", "output")
     values = dict.fromkeys(names, "") | {"config": None, "reward": []} | given
-    holders = {name: mock.Mock(value=each) for name, each in values.items()}
-    program.main(["program", *argv], holders)
+    with mock.patch.object(program.flags, "FLAGS", mock.Mock(**values)):
+      program.main(["program", *argv])
 
   def test_what_is_wrong_is_said_before_a_model_is_loaded(self):
     enough = {"config": Config(), "reward": ["a"], "trees": "trees"}
     output = str(self.folder / "none" / "figures.json")
     with mock.patch.object(program, "judge") as judge:
       for argv, given, said in (
-        (["a"], enough, "^'a' is no flag$"),
+        (["a"], enough, "^'a' is no flag; --help lists"),
         ([], {"reward": ["a"]}, "^give --config, --reward, and --process"),
         ([], enough | {"output": output}, "there is no folder .*/none$"),
       ):

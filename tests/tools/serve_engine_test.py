@@ -10,23 +10,21 @@ from absl.testing import absltest, parameterized
 from rstar_jax.tools import serve_engine
 
 
-def given(**values) -> dict:
-  """Returns flags with these values."""
-  flags = {
-    "config": "a config",
-    "policy": "",
-    "ppm": "",
-    "host": "127.0.0.1",
-    "port": 0,
-    "api_key_env": "",
-  }
-  return {
-    name: types.SimpleNamespace(value=value)
-    for name, value in (flags | values).items()
-  }
-
-
 class ServeTest(parameterized.TestCase):
+  def run_main(self, *arguments: str, **values):
+    """Runs the program with these flags."""
+    given = {
+      "config": "a config",
+      "policy": "",
+      "ppm": "",
+      "host": "127.0.0.1",
+      "port": 0,
+      "api_key_env": "",
+    }
+    flags = types.SimpleNamespace(**given | values)
+    with mock.patch.object(serve_engine.flags, "FLAGS", flags):
+      serve_engine.main(["", *arguments])
+
   @parameterized.parameters(
     ({}, "--policy or --ppm"),
     ({"config": None, "ppm": "a"}, "give --config"),
@@ -34,11 +32,11 @@ class ServeTest(parameterized.TestCase):
   )
   def test_refuses(self, values, message):
     with self.assertRaisesRegex(ValueError, message):
-      serve_engine.main([""], given(**values))
+      self.run_main(**values)
 
   def test_an_argument_that_is_no_flag(self):
     with self.assertRaisesRegex(ValueError, "'runs' is no flag"):
-      serve_engine.main(["", "runs"], given(ppm="a"))
+      self.run_main("runs", ppm="a")
 
   def test_a_port_that_is_taken_is_said_before_models_are_loaded(self):
     with (
@@ -47,7 +45,7 @@ class ServeTest(parameterized.TestCase):
     ):
       port = other.getsockname()[1]
       with self.assertRaisesRegex(OSError, f"port {port}: .*another --port"):
-        serve_engine.main([""], given(policy="p", port=port))
+        self.run_main(policy="p", port=port)
     served.assert_not_called()
 
   def test_starts_a_server_of_the_models_with_the_key(self):
@@ -60,7 +58,7 @@ class ServeTest(parameterized.TestCase):
       server = make.return_value.__enter__.return_value
       server.server_port = 1234
       server.serve_forever.side_effect = KeyboardInterrupt
-      serve_engine.main([""], given(policy="p", ppm="v", api_key_env="A_KEY"))
+      self.run_main(policy="p", ppm="v", api_key_env="A_KEY")
     served.assert_called_once_with("a config", policy="p", ppm="v")
     make.assert_called_once_with(served(), "127.0.0.1", 0, "s3cret")
     server.serve_forever.assert_called_once_with()

@@ -20,23 +20,9 @@ import jax
 from absl import app, flags, logging
 
 from rstar_jax import outside
-from rstar_jax.config import flag as config_flag
+from rstar_jax.config import flag
 from rstar_jax.config.schema import Config
 from rstar_jax.tools.aot import chips, plan, programs, report
-
-_CONFIG = config_flag.define_config()
-_TOPOLOGY = flags.DEFINE_list(
-  "topology", ["v5e:4x4"], "TPU slices, such as v5e:4x4,v5p:2x2x4,v6e:4x4."
-)
-_PROGRAMS = flags.DEFINE_list(
-  "programs",
-  [*programs.SEARCH],
-  f"Programs to compile, of {', '.join(programs.NAMES)}. Those of training "
-  "take minutes of a core each.",
-)
-_PLAN = flags.DEFINE_bool(
-  "plan", False, "Only print the rounds' chip-hours; compile nothing."
-)
 
 
 def rows(
@@ -72,24 +58,41 @@ def price(config: Config, topologies: Sequence[str]) -> dict[str, Any]:
   return plan.table(config.rounds, rates, assumed)
 
 
-def main(argv: Sequence[str]) -> None:
+def define_flags() -> None:
+  """Defines the flags; not at import, since `main.py` has flags of its own."""
+  flag.define_config()
+  flags.DEFINE_list(
+    "topology", ["v5e:4x4"], "TPU slices, such as v5e:4x4,v5p:2x2x4,v6e:4x4."
+  )
+  flags.DEFINE_list(
+    "programs",
+    [*programs.SEARCH],
+    f"Programs to compile, of {', '.join(programs.NAMES)}. Those of training "
+    "take minutes of a core each.",
+  )
+  flags.DEFINE_bool(
+    "plan", False, "Only print the rounds' chip-hours; compile nothing."
+  )
+  flags.mark_flags_as_required(["config"])
+
+
+def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise ValueError(f"{argv[1]!r} is no flag; the slice is --topology=v5e:4x4")
-  named, topologies = _PROGRAMS.value, _TOPOLOGY.value
-  unknown = sorted(set(named) - set(programs.NAMES))
+  given = flags.FLAGS
+  unknown = sorted(set(given.programs) - set(programs.NAMES))
   if unknown:
     raise ValueError(f"--programs: {unknown} are none of {programs.NAMES}")
   # No device is used, and libtpu would look for one.
   jax.config.update("jax_platforms", "cpu")
-  config = _CONFIG.value
-  found = rows(config, topologies, named)
-  if _PLAN.value:
-    found = [price(config, topologies)]
+  found = rows(given.config, given.topology, given.programs)
+  if given.plan:
+    found = [price(given.config, given.topology)]
   for row in found:
     outside.say(json.dumps(row))
 
 
 if __name__ == "__main__":
-  flags.mark_flags_as_required(["config"])
+  define_flags()
   with outside.program("rstar_jax.tools.aot"):
-    app.run(main, flags_parser=config_flag.parse_flags)
+    app.run(main, flags_parser=flag.parse_flags)
