@@ -2,7 +2,7 @@
 
 `transformers` reads "rope_scaling" first, else "rope_parameters" (version 5),
 which also has the base. Missing fields may be at the top level. In families of
-`BY_KIND` "rope_parameters" has fields for each kind of layer; there
+several bases "rope_parameters" has fields for each kind of layer; there
 "rope_scaling" is for layers without a window.
 """
 
@@ -10,38 +10,18 @@ import dataclasses
 import math
 from typing import Any
 
+from rstar_jax.hf.family_config import FAMILIES, FULL, SLIDING
 from rstar_jax.hf.fields import NEEDED, Fields
 from rstar_jax.models.config import ModelConfig, RopeScaling
 
 _ORIGINAL = "original_max_position_embeddings"
 _SHARE = "partial_rotary_factor"
 _GROWTH = "llama_4_scaling_beta"
-_KINDS = ("default", "linear", "llama3", "yarn", "longrope")
-_PHI3_KINDS = ("default", "longrope")
 # Names of longrope in the first Phi-3 files.
 _PHI3_OLD_KINDS = ("su", "yarn")
 _PHI3_ORIGINAL = 4096
-# Kinds of layers: without a window, and with one.
-FULL, SLIDING = "full_attention", "sliding_attention"
-# Bases of both kinds, in families where they are rotated differently.
-BY_KIND = {
-  "gemma3_text": {FULL: 1_000_000.0, SLIDING: 10_000.0},
-  "gemma4_text": {FULL: 1_000_000.0, SLIDING: 10_000.0},
-  "olmo3": {FULL: 500_000.0, SLIDING: 500_000.0},
-}
-# Defaults of Gemma 4.
-_GEMMA4 = {
-  SLIDING: {"rope_theta": 10_000.0},
-  FULL: {
-    "rope_type": "proportional",
-    "rope_theta": 1_000_000.0,
-    _SHARE: 0.25,
-  },
-}
-# Families that have a scaling by default.
-_SCALED = {"gpt_oss", "ministral3"}
-# Default bases.
-_BASES = {"smollm3": 2_000_000.0, "gpt_oss": 150_000.0}
+# What silent files of Gemma 4 say of layers without a window.
+_GEMMA4_FULL = {"rope_type": "proportional", _SHARE: 0.25}
 
 
 def from_fields(
@@ -53,7 +33,7 @@ def from_fields(
     fields: the file's fields.
     family: its `model_type`.
     head_dim: H.
-    kind: kind of a layer; used only in families of `BY_KIND`.
+    kind: kind of a layer; used only in families of several bases.
 
   Returns:
     `rope_theta`, `rope` and `rotary_share` of the ModelConfig.
@@ -62,20 +42,21 @@ def from_fields(
     ValueError: `models/rotary.py`, or `transformers` for this family, does not
       compute the scaling.
   """
-  if family in BY_KIND:
+  about = FAMILIES[family]
+  if about.bases:
     rope, theta = _of_kind(fields, family, kind)
   else:
     name = "rope_scaling"
     if not fields.value(name, None):
       name = "rope_parameters"
     rope = fields.part(name)
-    if family in _SCALED and not rope:
+    if about.scaled and not rope:
       fields.refuse(name, "given: silent files are scaled by YaRN")
     for each in (FULL, SLIDING):
       if each in rope:
         rope.refuse(each, f"left out: a {family} model has one for all layers")
     base = rope if "rope_theta" in rope else fields
-    theta = base.number("rope_theta", _BASES.get(family, 10_000.0), above=1)
+    theta = base.number("rope_theta", about.base, above=1)
   scaling = _scaling(rope, fields, family, head_dim)
   if family == "ministral3":
     scaling = dataclasses.replace(
@@ -97,11 +78,13 @@ def _of_kind(fields: Fields, family: str, kind: str) -> tuple[Fields, float]:
     if each not in (FULL, SLIDING):
       kinds.refuse(each, f"in {FULL!r} or {SLIDING!r}, which have their own")
   rope, top = kinds.part(kind), "rope_theta"
+  silent = FAMILIES[family].bases[kind]
   if family == "gemma4_text":
     if fields.value("rope_scaling", None):
       fields.refuse("rope_scaling", "left out: rope_parameters has it")
     if not kinds:
-      rope = Fields(_GEMMA4[kind], "transformers")
+      also = _GEMMA4_FULL if kind == FULL else {}
+      rope = Fields({"rope_theta": silent} | also, "transformers")
     return rope, rope.number("rope_theta", above=1)
   if kind == SLIDING and family == "gemma3_text":
     top = "rope_local_base_freq"
@@ -117,26 +100,33 @@ def _of_kind(fields: Fields, family: str, kind: str) -> tuple[Fields, float]:
   if kind == SLIDING and top == "rope_theta":
     if "rope_theta" not in kinds.part(FULL):
       # `transformers` uses the top level's base for the other kind only.
-      return rope, BY_KIND[family][kind]
-  return rope, fields.number(top, BY_KIND[family][kind], above=1)
+      return rope, silent
+  return rope, fields.number(top, silent, above=1)
 
 
 def to_fields(config: ModelConfig) -> dict[str, Any]:
   """Returns the rotary fields; the caller reads them back to check them."""
-  if config.family in BY_KIND:
+  if FAMILIES[config.family].bases:
     kinds = {
-      SLIDING if each.sliding_window else FULL: to_fields(
-        dataclasses.replace(each, family="")
-      )["rope_parameters"]
+      SLIDING if each.sliding_window else FULL: _to_part(each)
       for each in config.layers()
     }
     return {"rope_parameters": kinds}
+  part = _to_part(config)
+  fields = {"rope_theta": config.rope_theta, "rope_parameters": part}
+  if config.family == "phi3" and _ORIGINAL in part:
+    # Phi3Config's field of that name takes precedence.
+    fields[_ORIGINAL] = part[_ORIGINAL]
+  return fields
+
+
+def _to_part(config: ModelConfig) -> dict[str, Any]:
+  """Returns the fields of all layers, or of a kind of them."""
   rope = config.rope
   inside: dict[str, Any] = {
     "rope_theta": config.rope_theta,
     "rope_type": rope.kind,
   }
-  fields = {"rope_theta": config.rope_theta, "rope_parameters": inside}
   if config.rotary_share != 1:
     inside[_SHARE] = config.rotary_share
   names: tuple[str, ...] = ()
@@ -162,10 +152,7 @@ def to_fields(config: ModelConfig) -> dict[str, Any]:
     inside[_GROWTH] = rope.query_growth
   if rope.original_length:
     inside[_ORIGINAL] = rope.original_length
-    if config.family == "phi3":
-      # Phi3Config's field of that name takes precedence.
-      fields[_ORIGINAL] = rope.original_length
-  return fields
+  return inside
 
 
 def _share(rope: Fields, fields: Fields, family: str, head_dim: int) -> float:
@@ -192,11 +179,7 @@ def _share(rope: Fields, fields: Fields, family: str, head_dim: int) -> float:
 def _scaling(
   rope: Fields, fields: Fields, family: str, head_dim: int
 ) -> RopeScaling:
-  known = _PHI3_KINDS if family == "phi3" else _KINDS
-  if family in BY_KIND:
-    known = _KINDS[:-1]
-  if family == "gemma4_text":
-    known = *known, "proportional"
+  known = FAMILIES[family].scalings
   name = "rope_type" if "rope_type" in rope else "type"
   kind = rope.value(name, "default")
   if family == "phi3" and kind in _PHI3_OLD_KINDS:
@@ -262,7 +245,7 @@ def _original(rope: Fields, fields: Fields, family: str) -> int:
   if family == "phi3":
     return fields.whole(_ORIGINAL, _PHI3_ORIGINAL, least=2)
   longest = fields.whole("max_position_embeddings")
-  above = _ORIGINAL in fields and family not in BY_KIND
+  above = _ORIGINAL in fields and not FAMILIES[family].bases
   place = fields if above else rope
   return place.whole(_ORIGINAL, longest, least=2)
 
