@@ -14,7 +14,7 @@ import hashlib
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from absl import logging
@@ -175,30 +175,19 @@ class Servers:
         set.
     """
     wait, until = FIRST_WAIT, None
-    tried: set[_Server] = set()
     error, last = None, self._servers[0]
     while True:
-      server, unchecked = self._choose(tree, tried)
-      if server is not None:
+      asked = False
+      for server, unchecked in self._awake(tree, stop):
         try:
           return self._ask_one(server, unchecked, body, read)
         except Later as failure:
-          error, last = failure, server
-          tried.add(server)
-        finally:
-          with self._lock:
-            server.in_flight -= 1
-            server.in_check &= not unchecked
-        if not stop.is_set():
-          continue
-      if not tried and not stop.is_set() and self._is_checking():
-        stop.wait(_SHORTEST * FIRST_WAIT)
-        continue
+          asked, error, last = True, failure, server
       now = time.monotonic()
       until = now + self._patience if until is None else until
       if now >= until or stop.is_set():
         raise self._end_of_patience(last, error, stop)
-      if not tried:
+      if not asked:
         pause = self._shortest_rest(now)
       else:
         pause = error.seconds or wait
@@ -212,7 +201,28 @@ class Servers:
           pause,
         )
       stop.wait(min(pause, until - now))
-      tried = set()
+
+  def _awake(
+    self, tree: str, stop: threading.Event
+  ) -> Iterator[tuple[_Server, bool]]:
+    """Chooses all servers that do not rest, one after another.
+
+    If other threads check them, it waits for one. It ends early once `stop` is
+    set, but not before the first server.
+
+    Yields:
+      See `_choose`; the caller has to ask the server.
+    """
+    tried: set[_Server] = set()
+    while not (tried and stop.is_set()):
+      server, unchecked = self._choose(tree, tried)
+      if server is not None:
+        tried.add(server)
+        yield server, unchecked
+      elif tried or stop.is_set() or not self._is_checking():
+        return
+      else:
+        stop.wait(_SHORTEST * FIRST_WAIT)
 
   def _ask_one(
     self,
@@ -221,7 +231,11 @@ class Servers:
     body: bytes,
     read: Callable[[Any], _Read],
   ) -> tuple[Any, _Read]:
-    """Asks one server, checked before; raises Later if others may be asked."""
+    """Asks a server that was chosen for this; if unchecked, checks it before.
+
+    Raises:
+      Later: others may be asked.
+    """
     try:
       if unchecked:
         self._check_one(server)
@@ -231,6 +245,10 @@ class Servers:
       raise
     except BadAnswer as error:
       raise self._count_lost(str(error)) from error
+    finally:
+      with self._lock:
+        server.in_flight -= 1
+        server.in_check &= not unchecked
     with self._lock:
       self.proven, self._in_a_row, server.rest = True, 0, 0.0
     return found

@@ -99,6 +99,8 @@ class ClockTest(absltest.TestCase):
       found = self.ask(client, tree)
     self.assertEqual(found, "a")
     self.assertEqual(self.urls["a"].asked, asked + 4)
+    # What has an answer, or none, is not in flight.
+    self.assertEqual([each.in_flight for each in client._servers], [0, 0])
 
   def test_all_that_it_was_at_fails_and_counts_once(self):
     client = self.make("a", "b")
@@ -212,6 +214,16 @@ class ClockTest(absltest.TestCase):
     ):
       client.check()
     self.assertEqual(self.waits, [1, 2])
+
+  def test_stopped_while_one_is_asked(self):
+    client = self.make("a", "b")
+    self.event.is_set = lambda: any(x.asked for x in self.urls.values())
+    for url in self.urls.values():
+      url.script = [GONE]
+    with self.assertRaises(ConnectionError):
+      self.ask(client)
+    self.assertEqual(sum(x.asked for x in self.urls.values()), 1)
+    self.assertEqual(self.waits, [])
 
   def test_stopped(self):
     client = self.make("a")
