@@ -21,7 +21,7 @@ from rstar_jax.config.schema import ExtractConfig
 from rstar_jax.data import trajectories as trajectories_lib
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.tree import Tree
-from rstar_jax.types import PairKind, PreferencePair, Prefix
+from rstar_jax.types import PairKind, PreferencePair, Prefix, Problem
 
 
 class _Side(NamedTuple):
@@ -112,35 +112,81 @@ def from_dict(row: Mapping[str, Any]) -> PreferencePair:
 def _of_problem(
   trees: Sequence[Tree], config: ExtractConfig, stats: dict[str, int]
 ) -> list[PreferencePair]:
-  problem = trees[0].problem
-  seen: set[tuple[str, Prefix, Prefix]] = set()
-  result: list[PreferencePair] = []
+  """Makes a problem's pairs, and counts what is left out; see `pairs`."""
+  made = _Pairs(trees[0].problem, config, stats)
+  to_right: list[_Side] = []
+  to_wrong: list[_Side] = []
+  for tree in trees:
+    for right, wrong in _siblings(tree):
+      made.add_extremes("step", right, wrong)
+      to_right += right
+      to_wrong += wrong
+  if config.pairs_across:
+    _add_across(made, to_right, to_wrong)
+  if config.final_pairs:
+    right, wrong, _ = (
+      [_Side(t.steps, t.mean_q) for t in side]
+      for side in trajectories_lib.graded(trees)
+    )
+    made.add_extremes("final", right, wrong)
+  return made.pairs
+
+
+class _Pairs:
+  """The pairs of a problem, each once.
+
+  Attributes:
+    problem: the problem.
+    pairs: in the order in which they were added.
+  """
+
+  def __init__(
+    self, problem: Problem, config: ExtractConfig, stats: dict[str, int]
+  ):
+    """Starts without pairs; `stats` counts low_margin and repeated."""
+    self.problem, self.pairs = problem, list[PreferencePair]()
+    self._config, self._stats = config, stats
+    self._seen: set[tuple[str, Prefix, Prefix]] = set()
+
+  def add_extremes(
+    self, kind: PairKind, right: list[_Side], wrong: list[_Side]
+  ) -> None:
+    """Pairs the right sides of highest Q with the wrong ones of lowest."""
+    positives = _distinct(sorted(right, key=lambda side: -side.q))
+    negatives = _distinct(sorted(wrong, key=lambda side: side.q))
+    self.add(
+      kind,
+      positives[: self._config.positives],
+      negatives[: self._config.negatives],
+    )
 
   def add(
+    self,
     kind: PairKind,
     positives: list[_Side],
     negatives: list[_Side],
     weight: float = 1.0,
   ) -> None:
+    """Pairs all positives with all negatives, which share the weight."""
     decided = []
     for chosen in positives:
       for rejected in negatives:
         key = kind, chosen.prefix, rejected.prefix
         if chosen.prefix == rejected.prefix:
           continue
-        if not chosen.q - rejected.q > config.min_margin:
-          stats["low_margin"] += 1
-        elif key in seen:
-          stats["repeated"] += 1
+        if not chosen.q - rejected.q > self._config.min_margin:
+          self._stats["low_margin"] += 1
+        elif key in self._seen:
+          self._stats["repeated"] += 1
         else:
-          seen.add(key)
+          self._seen.add(key)
           decided.append((chosen.prefix, rejected.prefix))
     # Sides of equal text count once.
     sides = [len(set(side)) for side in zip(*decided, strict=True)]
-    result.extend(
+    self.pairs.extend(
       PreferencePair(
-        problem_id=problem.id,
-        question=problem.question,
+        problem_id=self.problem.id,
+        question=self.problem.question,
         chosen=chosen,
         rejected=rejected,
         weight=weight / (sides[0] * sides[1]),
@@ -149,46 +195,33 @@ def _of_problem(
       for chosen, rejected in decided
     )
 
-  to_right: list[_Side] = []
-  to_wrong: list[_Side] = []
-  for tree in trees:
-    right = _below(tree, tree_lib.RIGHT)
-    wrong = _below(tree, tree_lib.WRONG)
-    known = (tree.visits > 0) | (tree.terminal == tree_lib.ANSWERED)
-    for node in np.flatnonzero(tree.num_children):
-      children = [c for c in tree.children(int(node)) if known[c]]
-      sides = {c: _Side(tree.prefix(c), tree.q(c)) for c in children}
-      good = [sides[c] for c in children if right[c]]
-      bad = [sides[c] for c in children if wrong[c]]
-      add(
-        "step",
-        _best(good, config.positives),
-        _worst(bad, config.negatives),
-      )
-      to_right += good
-      to_wrong += bad
-  if config.pairs_across:
-    random = np.random.default_rng(rng.seed_for(0, "across", problem.id))
-    # A step leads to wrong answers alone only if it does so in all trees.
-    rightly = {each.prefix for each in to_right}
-    to_wrong = [each for each in to_wrong if each.prefix not in rightly]
-    turns = (_in_turn(each, random) for each in (to_right, to_wrong))
-    for step, right_side, wrong_side in zip(
-      tuple(result), *turns, strict=False
-    ):
-      if right_side.prefix[:-1] != wrong_side.prefix[:-1]:
-        add("across", [right_side], [wrong_side], step.weight)
-  if config.final_pairs:
-    right, wrong, _ = (
-      [_Side(t.steps, t.mean_q) for t in side]
-      for side in trajectories_lib.graded(trees)
+
+def _siblings(tree: Tree) -> Iterator[tuple[list[_Side], list[_Side]]]:
+  """Yields, of each node's children, those that lead to right and to wrong."""
+  right = _below(tree, tree_lib.RIGHT)
+  wrong = _below(tree, tree_lib.WRONG)
+  known = (tree.visits > 0) | (tree.terminal == tree_lib.ANSWERED)
+  for node in np.flatnonzero(tree.num_children):
+    children = [c for c in tree.children(int(node)) if known[c]]
+    sides = {c: _Side(tree.prefix(c), tree.q(c)) for c in children}
+    yield (
+      [sides[c] for c in children if right[c]],
+      [sides[c] for c in children if wrong[c]],
     )
-    add(
-      "final",
-      _best(right, config.positives),
-      _worst(wrong, config.negatives),
-    )
-  return result
+
+
+def _add_across(
+  made: _Pairs, to_right: list[_Side], to_wrong: list[_Side]
+) -> None:
+  """Adds a pair of nodes with different parents for each pair so far."""
+  random = np.random.default_rng(rng.seed_for(0, "across", made.problem.id))
+  # A step leads to wrong answers alone only if it does so in all trees.
+  rightly = {each.prefix for each in to_right}
+  to_wrong = [each for each in to_wrong if each.prefix not in rightly]
+  turns = (_in_turn(each, random) for each in (to_right, to_wrong))
+  for step, right, wrong in zip(tuple(made.pairs), *turns, strict=False):
+    if right.prefix[:-1] != wrong.prefix[:-1]:
+      made.add("across", [right], [wrong], step.weight)
 
 
 def _below(tree: Tree, verdict: int) -> np.ndarray:
@@ -197,15 +230,6 @@ def _below(tree: Tree, verdict: int) -> np.ndarray:
   for node in range(len(tree) - 1, 0, -1):  # Children come after parents.
     below[tree.parent[node]] |= below[node]
   return below
-
-
-def _best(sides: list[_Side], count: int) -> list[_Side]:
-  """Returns the sides of highest Q with distinct texts (stable)."""
-  return _distinct(sorted(sides, key=lambda side: -side.q))[:count]
-
-
-def _worst(sides: list[_Side], count: int) -> list[_Side]:
-  return _distinct(sorted(sides, key=lambda side: side.q))[:count]
 
 
 def _in_turn(
@@ -218,6 +242,7 @@ def _in_turn(
 
 
 def _distinct(sides: list[_Side]) -> list[_Side]:
+  """Returns the first side of each text."""
   first: dict[Prefix, _Side] = {}
   for side in sides:
     first.setdefault(side.prefix, side)

@@ -7,6 +7,7 @@ included.
 """
 
 import collections
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -72,60 +73,83 @@ def splits(config: Config) -> Iterator[tuple[str, list[Problem]]]:
 def _collect(
   rows: Iterator[Row], source: str, config: DataConfig, needs_answer: bool
 ) -> list[Problem]:
-  problems, skipped, total, repeats = [], [], 0, 0
-  places: dict[str, tuple[str, Problem]] = {}
-  ungraded: collections.Counter[str] = collections.Counter()
-  wanted, others = _row_filter(config.where), 0
+  """Makes problems of rows; logs what is left out."""
+  # By id, with the place of the row.
+  found: dict[str, tuple[str, Problem]] = {}
+  wanted, left_out = _row_filter(config.where), _LeftOut()
   for row in rows:
-    if config.count and len(problems) == config.count:
+    if config.count and len(found) == config.count:
       break
     try:
       if not wanted(row.value):
-        others += 1
+        left_out.others += 1
         continue
     except ProblemError as error:
       raise ProblemError(f"{row.place}: {error}") from None
-    total += 1
+    left_out.total += 1
     try:
       problem = shapes.problem_of(row, source, config, needs_answer)
-      if problem.id in places:
-        place, first = places[problem.id]
-        if problem == first:
-          repeats += 1
-          continue
+      place, first = found.setdefault(problem.id, (row.place, problem))
+      if first is problem:
+        continue
+      if first != problem:
         raise ProblemError(f"id {problem.id!r} is taken by {place}")
+      left_out.repeats += 1
     except shapes.Ungraded as reason:
-      ungraded[str(reason)] += 1
-      continue
+      left_out.ungraded[str(reason)] += 1
     except ProblemError as error:
       reason = f"{row.place}: {error}"
       if config.on_error == "raise":
         raise ProblemError(f"{reason}; fix it or set on_error='skip'") from None
-      skipped.append(reason)
-      continue
-    places[problem.id] = row.place, problem
-    problems.append(problem)
-  notes = []
-  if others:
-    notes.append(f"where={config.where} left out {others} rows")
-  if skipped:
-    notes.append(
-      f"skipped {len(skipped)} of {total} problems; the first: {skipped[0]}"
-    )
-  if ungraded:
-    reasons = ", ".join(f"{n} {why}" for why, n in sorted(ungraded.items()))
-    notes.append(
-      f"left out {ungraded.total()} of {total} problems that cannot be graded: "
-      f"{reasons}"
-    )
-  if repeats:
-    notes.append(f"left out {repeats} repeats of problems")
-  if skipped or ungraded or repeats:
-    logging.warning("%s: %s", config.source, "; ".join(notes))
-  if not problems:
-    why = f" ({'; '.join(notes)})" if notes else ""
+      left_out.malformed.append(reason)
+  notes = "; ".join(left_out.notes(config.where))
+  if left_out.malformed or left_out.ungraded or left_out.repeats:
+    logging.warning("%s: %s", config.source, notes)
+  if not found:
+    why = f" ({notes})" if notes else ""
     raise ProblemError(f"{config.source} holds no problems{why}")
-  return problems
+  return [problem for _, problem in found.values()]
+
+
+@dataclasses.dataclass
+class _LeftOut:
+  """Numbers of rows that give no problem.
+
+  Attributes:
+    others: rows that `where` leaves out.
+    total: rows that it keeps.
+    malformed: what is wrong with malformed rows, with their places.
+    ungraded: rows that cannot be graded, by reason.
+    repeats: rows that equal an earlier one.
+  """
+
+  others: int = 0
+  total: int = 0
+  malformed: list[str] = dataclasses.field(default_factory=list)
+  ungraded: collections.Counter[str] = dataclasses.field(
+    default_factory=collections.Counter
+  )
+  repeats: int = 0
+
+  def notes(self, where: tuple[str, ...]) -> Iterator[str]:
+    """Yields a text for each kind of rows."""
+    if self.others:
+      yield f"where={where} left out {self.others} rows"
+    if self.malformed:
+      yield (
+        f"skipped {len(self.malformed)} of {self.total} problems; the first: "
+        f"{self.malformed[0]}"
+      )
+    if self.ungraded:
+      reasons = ", ".join(
+        f"{n} {why}" for why, n in sorted(self.ungraded.items())
+      )
+      yield (
+        f"left out {self.ungraded.total()} of {self.total} problems that "
+        f"cannot be graded: {reasons}"
+      )
+    if self.repeats:
+      yield f"left out {self.repeats} repeats of problems"
 
 
 def _row_filter(where: tuple[str, ...]) -> Callable[[Any], bool]:
