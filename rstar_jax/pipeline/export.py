@@ -55,29 +55,21 @@ def export(
   if push_to:
     # Before the files are written, since that may take long.
     upload.prepare(push_to, kind, endpoint)
-  licence = functools.cache(
-    functools.partial(upload.licence, endpoint=endpoint)
-  )
-  text = cards.made(config, round_, licence)
   folder = context.folder(round_, layout.EXPORT) / what
   with contextlib.ExitStack() as stack:
     local = stack.enter_context(store.staged(folder))
     if what == "data":
-      summary = _write_data(context, round_, local)
-      card = (local / cards.CARD).read_text()
+      summary, card = _write_data(context, round_, local)
       files = {name: local / name for name in store.files(local)}
     else:
-      summary = f"round {round_}, {what}"
-      card = _card(source, what)
-      if not what.endswith(adapters.FOLDER):
-        measured = results.collect(context)
-        text += "\n" + cards.measured(measured, round_, what, licence)
+      summary, card = f"round {round_}, {what}", _card(source, what)
       files = {name: source / name for name in names}
     if what == "policy":
       files[generation.FILE] = local / generation.FILE
       files[generation.FILE].write_text(generation.render(context.tokenizer))
     files[cards.CARD] = local / cards.CARD
-    (local / cards.CARD).write_text(cards.add(card, cards.fields(config), text))
+    told = _told(context, round_, what, endpoint)
+    files[cards.CARD].write_text(cards.add(card, cards.fields(config), told))
     lines = [f"{folder}: {summary}", "", *_listed(files), ""]
     if not push_to:
       return "\n".join([*lines, "--push_to=USER/NAME pushes them to the Hub."])
@@ -89,15 +81,18 @@ def export(
   return "\n".join([*lines, f"pushed to {address}"])
 
 
-def _write_data(context: Context, round_: int, folder: pathlib.Path) -> str:
-  """Writes the round's training data as a data set; returns their counts."""
+def _write_data(
+  context: Context, round_: int, folder: pathlib.Path
+) -> tuple[str, str]:
+  """Writes the round's data as a data set; returns their counts, and a card."""
   counts = export_lib.write(
     folder,
     map(trajectories_lib.from_dict, rows_of(context.finished(round_, "sft"))),
     map(pairs_lib.from_dict, rows_of(context.finished(round_, "pairs"))),
     context.tokenizer.prompt,
   )
-  return f"{counts['sft']} solutions, {counts['pairs']} pairs"
+  summary = f"{counts['sft']} solutions, {counts['pairs']} pairs"
+  return summary, (folder / cards.CARD).read_text()
 
 
 def _model(
@@ -138,6 +133,20 @@ def _card(folder: store.Path, what: str) -> str:
   if what.endswith(adapters.FOLDER):
     return model_card.adapter("lm" if what.startswith("policy") else "tanh")
   return (store.read(folder / cards.CARD) or b"").decode()
+
+
+def _told(
+  context: Context, round_: int, what: str, endpoint: str | None
+) -> str:
+  """Returns a card's text on how this was made, and what a model reached."""
+  licence = functools.cache(
+    functools.partial(upload.licence, endpoint=endpoint)
+  )
+  text = cards.made(context.config, round_, licence)
+  if what == "data" or what.endswith(adapters.FOLDER):
+    return text
+  measured = results.collect(context)
+  return f"{text}\n{cards.measured(measured, round_, what, licence)}"
 
 
 def _listed(files: dict[str, store.Path]) -> list[str]:
