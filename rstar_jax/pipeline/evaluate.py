@@ -13,7 +13,7 @@ from rstar_jax.pipeline import units as units_lib
 from rstar_jax.pipeline.context import Context
 from rstar_jax.pipeline.shards import Shard, Unit, cut, finish
 from rstar_jax.pipeline.work import Load
-from rstar_jax.report import decisions
+from rstar_jax.report import judged
 from rstar_jax.search import mcts, named, sampling
 from rstar_jax.search.requests import Search
 from rstar_jax.search.tree import Tree
@@ -42,7 +42,7 @@ def _measure(context: Context, round_: int) -> dict[str, Any]:
   # For generated problems an oracle knows which steps are right.
   if any(each.source.startswith("synthetic:") for each in evaluation.sets):
     folder = context.folder(round_, "eval").parent
-    known = decisions.of_round(folder, dataclasses.asdict(evaluation))
+    known = judged.of_round(folder, dataclasses.asdict(evaluation))
   rows = results.accuracies(context, round_)
   context.writer.write(round_, scalars.accuracies(rows, known), "eval")
   return {"round": round_}

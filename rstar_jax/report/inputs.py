@@ -12,7 +12,7 @@ from etils import epath
 
 from rstar_jax.data import unsolved as unsolved_lib
 from rstar_jax.evaluation import accuracy
-from rstar_jax.report import decisions
+from rstar_jax.report import judged
 from rstar_jax.report.forest import Budget, Forest
 from rstar_jax.storage import json_io, layout, scalars
 from rstar_jax.storage.records import each_row
@@ -187,7 +187,7 @@ def _round(
       unsolved["rows"] = _most_suspicious(unsolved["rows"])
   unsolved["rows"] = _most_suspicious(unsolved["rows"])
   fields["unsolved"] = unsolved
-  fields["decisions"] = decisions.of_round(folder, evaluation)
+  fields["decisions"] = judged.of_round(folder, evaluation)
   study = folder / layout.STUDY
   tables = study / layout.TABLES
   fields["study"] = (

@@ -166,7 +166,7 @@ def decisions(rounds: Iterable[Mapping[str, Any]]) -> Rows:
 
   Returns:
     {"split", "rounds", "levels"} each: the figures of each round and, for the
-    newest, by level; see `report/decisions.py`.
+    newest, by level; see `report/judged.py`.
   """
   splits: dict[str, dict[str, Any]] = {}
   for each in rounds:

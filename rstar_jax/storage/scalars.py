@@ -59,7 +59,7 @@ def accuracies(
 
   Args:
     rows: see `evaluation.accuracy.table`.
-    decisions: see `report.decisions.of_round`.
+    decisions: see `report.judged.of_round`.
   """
   metrics = {}
   for row in rows:

@@ -6,7 +6,7 @@ import pathlib
 from absl.testing import absltest
 
 from rstar_jax.data.synthetic import oracle
-from rstar_jax.report import decisions
+from rstar_jax.report import judged
 from rstar_jax.search.tree import RIGHT, WRONG
 from tests.report import workdirs
 
@@ -26,7 +26,7 @@ class DecisionsTest(absltest.TestCase):
     workdirs.write_round(self.folder, 1, tests=trees, rows=rows)
 
   def read(self, **evaluation):
-    return decisions.of_round(self.folder / "round_1", evaluation)
+    return judged.of_round(self.folder / "round_1", evaluation)
 
   def test_rates_and_failures_by_hand(self):
     trees = [workdirs.generated(i, right=i < 3) for i in range(4)]

@@ -27,7 +27,7 @@ def of_round(
     evaluation: `eval` of the run's config as JSON; any field may be missing.
 
   Returns:
-  For each split with generated problems: "split"; "failures", numbers of
+    For each split with generated problems: "split"; "failures", numbers of
     searches by outcome: "right", or the reason of `decisions.failure`; and
     `decisions.rates`, of all problems and by "levels".
   """
