@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from rstar_jax.models import rotary, sharding
+from rstar_jax.models.config import ModelConfig
 from rstar_jax.models.paged_attention import PagedAttention
 from rstar_jax.models.paths import Layer, Slots
 from rstar_jax.models.sharding import row_shards
@@ -95,6 +96,17 @@ def step(
   return model.norm(state[0]), state[1]
 
 
+def one_period(config: ModelConfig) -> tuple[ModelConfig, int]:
+  """Returns the config of a `stacked` model, and the number of its periods.
+
+  The number is 1 for a model that is not stacked.
+  """
+  turns, rest = divmod(config.num_layers, config.period)
+  if turns < 2:
+    return config, 1
+  return dataclasses.replace(config, num_layers=config.period + rest), turns
+
+
 def stacked(model: Transformer) -> Transformer:
   """Returns a model of one period, whose layers have the parameters of all.
 
@@ -105,9 +117,8 @@ def stacked(model: Transformer) -> Transformer:
   each layer, so that layers are better unrolled there.) A model of fewer than
   two periods is returned as it is.
   """
-  config = model.config
-  turns, rest = divmod(config.num_layers, config.period)
-  if turns < 2:
+  config, turns = one_period(model.config)
+  if turns == 1:
     return model
   one, parts = {}, {}
   for path, array in arrays_of(model).items():
@@ -121,7 +132,6 @@ def stacked(model: Transformer) -> Transformer:
   for path, arrays in parts.items():
     # A weight may have two arrays; see `int8.Int8`.
     one[path] = jax.tree.map(_stack, *arrays)
-  config = dataclasses.replace(config, num_layers=config.period + rest)
   return from_arrays(config, model.head, one)
 
 

@@ -26,6 +26,7 @@ from rstar_jax.inference.sizes import Sizes
 from rstar_jax.models import int8, sharding
 from rstar_jax.models.config import ModelConfig
 from rstar_jax.models.paged_attention import PagedAttention, kind_for
+from rstar_jax.models.step import one_period
 from rstar_jax.models.transformer import abstract
 from rstar_jax.training import lora, ppm, reinforce, sft, state
 
@@ -349,16 +350,13 @@ def placed(of: Any, place: NamedSharding) -> jax.ShapeDtypeStruct:
 def stacked_shapes(
   model: ModelConfig, head: str, mesh: Mesh, weights: str = "float"
 ) -> tuple[nnx.GraphDef, Any]:
-  """Returns a `PagedModel`'s graph definition and shapes for a model."""
-  turns, rest = divmod(model.num_layers, model.period)
-  # As in `step.stacked`: whole periods, if there are several.
-  count = model.period + rest if turns > 1 else model.num_layers
+  """Returns the graph definition and shapes of the model of `step.stacked`."""
+  # `stacked` itself needs arrays, to place them on a mesh.
+  one, turns = one_period(model)
   scanned = {
     f"['layers'][{i}]" for i in range(model.period if turns > 1 else 0)
   }
-  graphdef, params = abstract(
-    dataclasses.replace(model, num_layers=count), head
-  )
+  graphdef, params = abstract(one, head)
   places = sharding.shardings(params, mesh)
   if weights == "int8":
     params = jax.eval_shape(int8.quantized, params)
@@ -366,14 +364,14 @@ def stacked_shapes(
   def stack(path: Any, place: NamedSharding, weight: Any) -> Any:
     lead = jax.tree_util.keystr(path[:2]) in scanned
 
-    def one(of: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    def shape_of(of: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
       # Scales have the first axes of their weight.
       shape, spec = of.shape, place.spec[: len(of.shape)]
       if lead:
         shape, spec = (turns, *shape), (None, *spec)
       return array(mesh, shape, of.dtype, *spec)
 
-    return jax.tree.map(one, weight)
+    return jax.tree.map(shape_of, weight)
 
   return graphdef, jax.tree_util.tree_map_with_path(stack, places, params)
 
