@@ -84,13 +84,14 @@ def train(
   """
   folder = context.folder(round_, name)
   rows = folder / layout.ROWS
-  made = manifests.read(folder) or manifests.read(rows)
+  finished = manifests.read(folder)
+  made = finished or manifests.read(rows)
   if made is not None and made.get("updates", 0) != updates:
     raise ValueError(
       f"{folder} was made with study.updates={made.get('updates', 0)} and not "
       f"{updates}: give that, or delete the folder to have it trained again"
     )
-  if context.host.agree(manifests.read(folder) is not None):
+  if context.host.agree(finished is not None):
     return
   config, seed = context.config, context.config.seed
   settings, given = config.ppm, {}

@@ -13,7 +13,10 @@ from rstar_jax.search.requests import Calls, Search
 from rstar_jax.search.tree import ANSWERED, NO_END, ROOT_INDEX, Tree
 from rstar_jax.types import Problem
 
-__all__ = ["Calls", "search", "search_tree"]
+__all__ = ["Calls", "Select", "search", "search_tree"]
+
+# Descends from a node of a tree to an unexpanded leaf or to an answer.
+Select = Callable[[Tree, SearchConfig, int], int]
 
 
 def search(
@@ -26,6 +29,7 @@ def search(
   trees: Sequence[Tree] | None = None,
   rollouts: int | None = None,
   progress: Callable[[int], None] | None = None,
+  select: Select = uct.select_leaf,
 ) -> list[Tree]:
   """Searches one tree for each problem; see `search_tree`.
 
@@ -40,6 +44,7 @@ def search(
       continued tree equals that of one longer search.
     rollouts: number of rollouts; `config.rollouts` if None.
     progress: called with 1 as each tree is finished, in the calling thread.
+    select: chooses the leaf that is grown next, in the place of UCT.
 
   Returns:
     One tree for each problem, in order.
@@ -54,7 +59,9 @@ def search(
     trees = [Tree(problem) for problem in problems]
   elif [tree.problem for tree in trees] != list(problems):
     raise ValueError("trees[i].problem must be problems[i] for every i")
-  searches = [search_tree(each, config, seed, name, rollouts) for each in trees]
+  searches = [
+    search_tree(each, config, seed, name, rollouts, select) for each in trees
+  ]
   return driver.run_searches(searches, calls, config.in_flight, progress)
 
 
@@ -90,6 +97,7 @@ def search_tree(
   seed: int = 0,
   name: Sequence[int | str] = (),
   rollouts: int | None = None,
+  select: Select = uct.select_leaf,
 ) -> Search[Tree]:
   """Searches one tree.
 
@@ -107,6 +115,7 @@ def search_tree(
     seed: the run's seed.
     name: identities of this search.
     rollouts: number of rollouts; `config.rollouts` if None.
+    select: as in `search`.
 
   Returns:
     The tree.
@@ -114,13 +123,17 @@ def search_tree(
   for _ in range(config.rollouts if rollouts is None else rollouts):
     if tree.exhausted[ROOT_INDEX]:
       break
-    end = yield from _rollout(tree, config, seed, name)
+    end = yield from _rollout(tree, config, seed, name, select)
     tree.end_rollout(end)
   return tree
 
 
 def _rollout(
-  tree: Tree, config: SearchConfig, seed: int, name: Sequence[int | str]
+  tree: Tree,
+  config: SearchConfig,
+  seed: int,
+  name: Sequence[int | str],
+  select: Select,
 ) -> Search[int]:
   """Does one rollout; returns the answer where it ends, NO_END if it fails."""
   node = ROOT_INDEX
@@ -128,7 +141,7 @@ def _rollout(
     node = corrective.start(tree, config.corrective, seed, name)
   errors = 0
   while True:
-    node = uct.select_leaf(tree, config, node)
+    node = select(tree, config, node)
     if tree.terminal[node] == ANSWERED:
       uct.finish(tree, node)
       return node

@@ -6,7 +6,7 @@ import numpy as np
 from absl.testing import absltest
 
 from benchmarks import prior
-from rstar_jax import testing
+from rstar_jax.evaluation import choices
 from rstar_jax.search import mcts
 from rstar_jax.search.tree import STEP, Child, Tree
 from rstar_jax.types import Problem
@@ -35,10 +35,11 @@ class PriorTest(absltest.TestCase):
 
   def test_the_likely_child_is_preferred_as_c_says(self):
     tree = self.tree()
-    self.assertEqual(prior.select_leaf(tree, 0.0), 1)
-    self.assertEqual(prior.select_leaf(tree, 3.0), 2)
+    greedy, likely = toys.config_of(c=0.0), toys.config_of(c=3.0)
+    self.assertEqual(prior.select_leaf(tree, greedy), 1)
+    self.assertEqual(prior.select_leaf(tree, likely), 2)
     tree.close(2)
-    self.assertEqual(prior.select_leaf(tree, 3.0), 1)
+    self.assertEqual(prior.select_leaf(tree, likely), 1)
 
   def test_without_a_bonus_it_is_mcts_without_one(self):
     config = toys.config_of(c=0.0, annotation="ppm")
@@ -51,10 +52,25 @@ class PriorTest(absltest.TestCase):
     likely = prior.search(toys.PROBLEMS, config, toys.calls_of(), 3, ("x",))
     self.assertNotEqual(toys.texts_of(likely), toys.texts_of(expected))
 
-  def test_a_leaf_that_gives_nothing_ends_its_rollout(self):
-    calls = toys.calls_of(testing.ToySum(("x += nope",)))
-    (tree,) = prior.search(toys.PROBLEMS[:1], toys.config_of(), calls)
-    self.assertEqual(tree.failed_rollouts, 7)
+  def test_lines(self):
+    def outcomes(right: str, tokens: int) -> list[choices.Outcome]:
+      return [
+        choices.Outcome("p", None, "equal" if each == "1" else "failed", tokens)
+        for each in right
+      ]
+
+    found = {
+      "puct": [outcomes("1111", 5), outcomes("1110", 5)],
+      "best of 8": [outcomes("1000", 6), outcomes("0000", 8)],
+    }
+    first, second = prior.lines(found)
+    self.assertEqual(first["puct_less"], [0.0, 0.0, 0.0])
+    self.assertEqual((first["right"], first["n"]), (87.5, 4))
+    self.assertEqual((second["way"], second["tokens"]), ("best of 8", 7.0))
+    self.assertEqual(second["by_run"], [25.0, 0.0])
+    self.assertEqual(second["puct_less"][0], 75.0)
+    self.assertGreater(second["puct_less"][1], 0)
+    self.assertLess(second["puct_less"][1], 75)
 
 
 if __name__ == "__main__":
