@@ -6,7 +6,6 @@ import numpy as np
 from absl.testing import absltest
 
 from benchmarks import prior
-from rstar_jax.evaluation import choices
 from rstar_jax.search import mcts
 from rstar_jax.search.tree import STEP, Child, Tree
 from rstar_jax.types import Problem
@@ -51,26 +50,6 @@ class PriorTest(absltest.TestCase):
     config = toys.config_of(c=5.0, annotation="ppm")
     likely = prior.search(toys.PROBLEMS, config, toys.calls_of(), 3, ("x",))
     self.assertNotEqual(toys.texts_of(likely), toys.texts_of(expected))
-
-  def test_lines(self):
-    def outcomes(right: str, tokens: int) -> list[choices.Outcome]:
-      return [
-        choices.Outcome("p", None, "equal" if each == "1" else "failed", tokens)
-        for each in right
-      ]
-
-    found = {
-      "puct": [outcomes("1111", 5), outcomes("1110", 5)],
-      "best of 8": [outcomes("1000", 6), outcomes("0000", 8)],
-    }
-    first, second = prior.lines(found)
-    self.assertEqual(first["puct_less"], [0.0, 0.0, 0.0])
-    self.assertEqual((first["right"], first["n"]), (87.5, 4))
-    self.assertEqual((second["way"], second["tokens"]), ("best of 8", 7.0))
-    self.assertEqual(second["by_run"], [25.0, 0.0])
-    self.assertEqual(second["puct_less"][0], 75.0)
-    self.assertGreater(second["puct_less"][1], 0)
-    self.assertLess(second["puct_less"][1], 75)
 
 
 if __name__ == "__main__":
