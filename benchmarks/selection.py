@@ -4,7 +4,7 @@
 
 The models of a round of runs that differ in their seed solve --problems of
 --split, which no run trains on or is evaluated on: by one rollout of UCT and of
-PUCT (`prior.py`), and by --samples. Prints a JSON line for each way to answer:
+PUCT, and by --samples. Prints a JSON line for each way to answer:
 "right" and "tokens", means over runs and problems; "by_run", what is right by
 run; and "puct_less", the lead of PUCT in points with its 95% interval over runs
 and problems.
@@ -17,13 +17,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from absl import app, flags
 
-from benchmarks import prior
 from rstar_jax.config import identity
 from rstar_jax.config.schema import DataConfig
 from rstar_jax.data.problems import load_problems
 from rstar_jax.evaluation import choices, intervals, solutions, solvers
 from rstar_jax.pipeline import backends, run
-from rstar_jax.search import driver, mcts, sampling, uct
+from rstar_jax.search import driver, mcts, sampling
 from rstar_jax.storage import layout, store
 from rstar_jax.types import Problem
 
@@ -47,14 +46,10 @@ def solved(
   how, name = settings.trajectory_value, ("val",)
   with run.open_run(config, folder, reads=True) as context:
     backend = backends.trained(context, _ROUND.value)
-    for method, select in (
-      ("puct", prior.select_leaf),
-      ("uct", uct.select_leaf),
-    ):
+    for method in ("puct", "uct"):
+      selecting = dataclasses.replace(settings, selection=method)
       trees = mcts.search(
-        *(problems, settings, backend.steps(), config.seed),
-        name=name,
-        select=select,
+        *(problems, selecting, backend.steps(), config.seed), name=name
       )
       rows = [
         solutions.of_tree(each, method, _SPLIT.value, how) for each in trees

@@ -274,7 +274,7 @@ class FilesTest(absltest.TestCase):
         with self.subTest(name):
           self.assertTrue((ROOT / f"{name.replace('.', '/')}.py").exists())
       elif name not in house and parts[0] not in ("docs", "launch", "mutants"):
-        # A module may have a second file of tests: uct_mctx_test, say.
+        # A module may have a second file of tests: selection_mctx_test, say.
         words = name.split("_")
         starts = {"_".join(words[: i + 1]) for i in range(len(words))}
         with self.subTest(name):

@@ -13,8 +13,8 @@ from rstar_jax.config.closed import Closed, field
 
 # Ways to solve a problem; `evaluation/sources.py` describes each one.
 METHODS = (
-  *("greedy", "samples", "beam", "diverse_beam", "rebase", "mcts", "searches"),
-  "ab_mcts",
+  *("greedy", "samples", "beam", "diverse_beam", "rebase", "mcts", "puct"),
+  *("searches", "ab_mcts"),
 )
 # Trackers of metrics; see `storage/metrics.py`.
 TRACKERS = ("tensorboard", "wandb", "trackio")
@@ -292,9 +292,16 @@ class SearchConfig(Closed):
   candidates: int = field(8, above=0)
   # Deepest node; a deeper path is abandoned (paper: 16).
   max_depth: int = field(16, above=0)
-  # Exploration constant c of UCT (paper Eq. 1: 2).
+  # Which child a rollout descends to, the one of highest score: "uct" (paper
+  # Eq. 1); "puct", whose bonus is by the policy's probability of a step
+  # (docs/results/tiny_long.md); or "module:function" with (a tree, a node, this
+  # config) -> a score for each child of the node.
+  selection: str = field(
+    "uct", takes=("tree", "node", "config"), words=("uct", "puct")
+  )
+  # Exploration constant c of UCT and PUCT (paper Eq. 1: 2).
   c: float = field(2.0, least=0)
-  # Score of an unvisited child: "zero", as the paper's authors mean it, is its
+  # UCT of an unvisited child: "zero", as the paper's authors mean it, is its
   # initial Q without an exploration bonus, so that a good branch is followed to
   # its end; "inf" is standard UCT, which tries every child first
   # (docs/results/pairs.md).

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rstar_jax.config.schema import Config, StudyConfig
+from rstar_jax.config.schema import Config, SearchConfig, StudyConfig
 from rstar_jax.evaluation import choices, cost, solutions, sources
 from rstar_jax.evaluation.solutions import Record
 from rstar_jax.search import (
@@ -190,11 +190,21 @@ def _one_unit(tree: Tree, source: str, setting: Setting) -> Record:
 
 
 def _mcts(problem: Problem, setting: Setting) -> Search[Record]:
-  tree = yield from _tree(
-    problem, setting, setting.config.study.trajectories, "mcts"
-  )
-  how = setting.config.eval.search.trajectory_value
-  return solutions.of_tree(tree, "mcts", setting.split, how)
+  return _search("mcts", setting.config.eval.search, problem, setting)
+
+
+def _puct(problem: Problem, setting: Setting) -> Search[Record]:
+  config = dataclasses.replace(setting.config.eval.search, selection="puct")
+  return _search("puct", config, problem, setting)
+
+
+def _search(
+  source: str, config: SearchConfig, problem: Problem, setting: Setting
+) -> Search[Record]:
+  count = setting.config.study.trajectories
+  # Both searches share a name, and so differ in their selection alone.
+  tree = yield from _tree(problem, setting, config, count, "mcts")
+  return solutions.of_tree(tree, source, setting.split, config.trajectory_value)
 
 
 def _ab_mcts(problem: Problem, setting: Setting) -> Search[Record]:
@@ -222,7 +232,9 @@ def _searches(problem: Problem, setting: Setting) -> Search[Record]:
   stop = study.early_choice if study.early_stop else None
   while True:
     name = ("search", len(trees))
-    tree = yield from _tree(problem, setting, study.rollouts_each, *name)
+    tree = yield from _tree(
+      problem, setting, setting.config.eval.search, study.rollouts_each, *name
+    )
     trees.append(tree)
     record = solutions.of_trees(trees, "searches", setting.split, how)
     settled = stop and (
@@ -234,11 +246,15 @@ def _searches(problem: Problem, setting: Setting) -> Search[Record]:
 
 
 def _tree(
-  problem: Problem, setting: Setting, rollouts: int, *name: str | int
+  problem: Problem,
+  setting: Setting,
+  config: SearchConfig,
+  rollouts: int,
+  *name: str | int,
 ) -> Search[Tree]:
   return mcts.search_tree(
     Tree(problem),
-    setting.config.eval.search,
+    config,
     setting.config.seed,
     (*setting.name, *name),
     rollouts,
@@ -255,6 +271,7 @@ METHODS: dict[str, Callable[[Problem, Setting], Search[Record]]] = {
   "diverse_beam": _diverse_beam,
   "rebase": _rebase,
   "mcts": _mcts,
+  "puct": _puct,
   "searches": _searches,
   "ab_mcts": _ab_mcts,
 }

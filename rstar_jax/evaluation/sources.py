@@ -5,7 +5,8 @@
   beam          step beam search; the whole search is one unit
   diverse_beam  step beam search in groups that differ in their first steps
   rebase        a budget of samples, divided anew at each depth; one unit
-  mcts          one search; a unit is a rollout
+  mcts          one search, as `eval.search` says; a unit is a rollout
+  puct          the same, with `selection="puct"`
   searches      independent searches; a unit is a search
   ab_mcts       one search that goes wider or deeper at each node; a unit is a
                 rollout
@@ -62,6 +63,7 @@ SOURCES = {
   "diverse_beam": Source("Diverse beams"),
   "rebase": Source("REBASE"),
   "mcts": Source("One search"),
+  "puct": Source("One search, PUCT"),
   "searches": Source("Searches", independent=True),
   "ab_mcts": Source("AB-MCTS"),
 }

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from rstar_jax.config.schema import SearchConfig
-from rstar_jax.search import driver, expansion, uct
+from rstar_jax.search import driver, expansion, selection
 from rstar_jax.search.requests import Calls, Search
 from rstar_jax.search.tree import ANSWERED, ROOT_INDEX, Tree
 from rstar_jax.types import Problem
@@ -127,7 +127,7 @@ class _Beam:
     self.nodes = []
     for child in children[: self.width]:
       if tree.terminal[child] == ANSWERED:
-        uct.finish(tree, child)
+        selection.finish(tree, child)
         tree.end_rollout(child)
         self.width -= 1
       else:

@@ -8,15 +8,12 @@ the name.
 from collections.abc import Callable, Sequence
 
 from rstar_jax.config.schema import SearchConfig
-from rstar_jax.search import corrective, driver, expansion, uct
+from rstar_jax.search import corrective, driver, expansion, selection
 from rstar_jax.search.requests import Calls, Search
 from rstar_jax.search.tree import ANSWERED, NO_END, ROOT_INDEX, Tree
 from rstar_jax.types import Problem
 
-__all__ = ["Calls", "Select", "search", "search_tree"]
-
-# Descends from a node of a tree to an unexpanded leaf or to an answer.
-Select = Callable[[Tree, SearchConfig, int], int]
+__all__ = ["Calls", "search", "search_tree"]
 
 
 def search(
@@ -29,7 +26,6 @@ def search(
   trees: Sequence[Tree] | None = None,
   rollouts: int | None = None,
   progress: Callable[[int], None] | None = None,
-  select: Select = uct.select_leaf,
 ) -> list[Tree]:
   """Searches one tree for each problem; see `search_tree`.
 
@@ -44,7 +40,6 @@ def search(
       continued tree equals that of one longer search.
     rollouts: number of rollouts; `config.rollouts` if None.
     progress: called with 1 as each tree is finished, in the calling thread.
-    select: chooses the leaf that is grown next, in the place of UCT.
 
   Returns:
     One tree for each problem, in order.
@@ -59,9 +54,7 @@ def search(
     trees = [Tree(problem) for problem in problems]
   elif [tree.problem for tree in trees] != list(problems):
     raise ValueError("trees[i].problem must be problems[i] for every i")
-  searches = [
-    search_tree(each, config, seed, name, rollouts, select) for each in trees
-  ]
+  searches = [search_tree(each, config, seed, name, rollouts) for each in trees]
   return driver.run_searches(searches, calls, config.in_flight, progress)
 
 
@@ -97,17 +90,17 @@ def search_tree(
   seed: int = 0,
   name: Sequence[int | str] = (),
   rollouts: int | None = None,
-  select: Select = uct.select_leaf,
 ) -> Search[Tree]:
   """Searches one tree.
 
-  A rollout descends by UCT from the root (with `config.corrective`, sometimes
-  from another node), expands every unexpanded node on its path and ends at an
-  answer, whose reward is backed up (paper section 3.2). If expansions yield no
-  valid candidate `max_consecutive_errors` times in a row, the rollout fails:
-  nothing is backed up, and the leaf becomes a dead end. The root never becomes
-  one; the next rollout samples it again. The search of a tree with nothing left
-  to select ends early.
+  A rollout descends from the root (with `config.corrective`, sometimes from
+  another node) to the children that `config.selection` prefers, expands every
+  unexpanded node on its path and ends at an answer, whose reward is backed up
+  (paper section 3.2). If expansions yield no valid candidate
+  `max_consecutive_errors` times in a row, the rollout fails: nothing is backed
+  up, and the leaf becomes a dead end. The root never becomes one; the next
+  rollout samples it again. The search of a tree with nothing left to select
+  ends early.
 
   Args:
     tree: a new tree, or one that is continued in place.
@@ -115,7 +108,6 @@ def search_tree(
     seed: the run's seed.
     name: identities of this search.
     rollouts: number of rollouts; `config.rollouts` if None.
-    select: as in `search`.
 
   Returns:
     The tree.
@@ -123,7 +115,7 @@ def search_tree(
   for _ in range(config.rollouts if rollouts is None else rollouts):
     if tree.exhausted[ROOT_INDEX]:
       break
-    end = yield from _rollout(tree, config, seed, name, select)
+    end = yield from _rollout(tree, config, seed, name)
     tree.end_rollout(end)
   return tree
 
@@ -133,7 +125,6 @@ def _rollout(
   config: SearchConfig,
   seed: int,
   name: Sequence[int | str],
-  select: Select,
 ) -> Search[int]:
   """Does one rollout; returns the answer where it ends, NO_END if it fails."""
   node = ROOT_INDEX
@@ -141,9 +132,9 @@ def _rollout(
     node = corrective.start(tree, config.corrective, seed, name)
   errors = 0
   while True:
-    node = select(tree, config, node)
+    node = selection.select_leaf(tree, config, node)
     if tree.terminal[node] == ANSWERED:
-      uct.finish(tree, node)
+      selection.finish(tree, node)
       return node
     added = yield from expansion.grow(tree, node, config, seed, name)
     errors = 0 if added else errors + 1

@@ -15,7 +15,7 @@ import math
 from collections.abc import Sequence
 
 from rstar_jax.config.schema import SearchConfig
-from rstar_jax.search import expansion, uct
+from rstar_jax.search import expansion, selection
 from rstar_jax.search.requests import Search
 from rstar_jax.search.tree import ANSWERED, ROOT_INDEX, Tree
 
@@ -50,7 +50,7 @@ def rebase(
     below = [child for node in nodes for child in tree.children(node)]
     for child in below:
       if tree.terminal[child] == ANSWERED:
-        uct.finish(tree, child)
+        selection.finish(tree, child)
         tree.end_rollout(child)
         budget -= 1
     open_ = [each for each in below if tree.terminal[each] != ANSWERED]

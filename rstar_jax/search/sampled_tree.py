@@ -8,7 +8,7 @@ search can be made from these trees.
 import math
 from collections.abc import Sequence
 
-from rstar_jax.search import sampling, uct
+from rstar_jax.search import sampling, selection
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.requests import Search
 from rstar_jax.search.sampling import Sample
@@ -50,7 +50,7 @@ def sample_tree(
     else:
       end = places[each.steps]
       tree.undecided += each.verdict == "undecided"
-      uct.finish(tree, end)
+      selection.finish(tree, end)
     tree.end_rollout(end)
     if tree.draws is not None:
       tree.draws += _draws(each, places)

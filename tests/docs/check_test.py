@@ -12,7 +12,7 @@ _KNOWN = (
   r"(\.venv/bin/)?python -m rstar_jax\.",
   r'python -c "import jax; ',
   r"(\.venv/bin/)?rstar_jax [a-z]+ ",
-  r"(\.venv/bin/)?python -m tests\.search\.uct_test$",
+  r"(\.venv/bin/)?python -m tests\.search\.mcts_test$",
   r"make quick$",
   r"(printf|echo) ",
   r"launch/\w+\.sh --dry-run ",

@@ -51,7 +51,7 @@ class SolversTest(parameterized.TestCase):
     self.assertEqual(
       [r["problem_id"] for r in records], [p.id for p in PROBLEMS]
     )
-    many = ("samples", "mcts", "searches", "ab_mcts")
+    many = ("samples", "mcts", "puct", "searches", "ab_mcts")
     units = 5 if method in many else 1
     for record in records:
       self.assertEqual((record["source"], record["split"]), (method, "toys"))
@@ -114,6 +114,22 @@ class SolversTest(parameterized.TestCase):
         [(each.steps, each.value) for each in expected],
       )
       self.assertEqual(record["spent"], [tree.tokens])
+
+  def test_puct_differs_from_mcts_in_its_selection_alone(self):
+    given = setting()
+    given.config.eval.search.c = 0.0
+    found, plain = (
+      [each | {"source": ""} for each in solve(method, given)]
+      for method in ("puct", "mcts")
+    )
+    self.assertEqual(found, plain)
+    given.config.eval.search.c = 9.0
+    found = solve("puct", given)
+    self.assertNotEqual([each | {"source": ""} for each in found], plain)
+    given.config.eval.search.selection = "puct"
+    self.assertEqual(
+      found, [each | {"source": "puct"} for each in solve("mcts", given)]
+    )
 
   def test_a_unit_of_ab_mcts_is_the_rollout_that_found_it(self):
     given = setting()

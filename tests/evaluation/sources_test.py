@@ -14,6 +14,7 @@ class SourcesTest(parameterized.TestCase):
     ("diverse_beam", True, False, False),
     ("rebase", True, False, False),
     ("mcts", True, False, False),
+    ("puct", True, False, False),
     ("searches", True, False, True),
     ("ab_mcts", True, False, False),
     ("one_of:mine", True, False, False),

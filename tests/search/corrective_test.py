@@ -6,7 +6,7 @@ import numpy as np
 from absl.testing import absltest
 
 from rstar_jax import testing
-from rstar_jax.search import corrective, mcts, uct
+from rstar_jax.search import corrective, mcts, selection
 from rstar_jax.search.tree import ANSWER, CODE, STEP, Child, Tree
 from rstar_jax.types import Problem
 from tests.search.toys import PROBLEMS, calls_of, config_of
@@ -27,7 +27,7 @@ def searched(*rewards: float) -> Tree:
   add(1, CODE, 0.5, -0.7, -0.3)
   add(4, ANSWER, *rewards, 0.4)
   for end in range(7, 7 + len(rewards)):
-    uct.backup(tree, end, float(tree.reward[end]))
+    selection.backup(tree, end, float(tree.reward[end]))
     tree.close(end)
     tree.end_rollout(end)
   return tree

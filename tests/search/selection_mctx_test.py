@@ -1,4 +1,4 @@
-"""The same tree in mctx: its backward pass and descent agree with ours."""
+"""The same tree in mctx: its backward pass and descents agree with ours."""
 
 import math
 
@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import mctx
 import numpy as np
 from absl.testing import absltest, parameterized
+from mctx._src import action_selection as mctx_select
 from mctx._src import search as mctx_search
 
 from rstar_jax.config.schema import SearchConfig
-from rstar_jax.search import uct
+from rstar_jax.search import selection
 from rstar_jax.search.tree import STEP, Child, Tree
 from rstar_jax.types import Problem
 
@@ -48,7 +49,7 @@ def to_mctx(tree: Tree) -> mctx.Tree:
     parents=jnp.asarray(tree.parent)[None],
     action_from_parent=jnp.asarray(action)[None],
     children_index=jnp.asarray(index)[None],
-    children_prior_logits=jnp.zeros((1, size, BRANCHES)),
+    children_prior_logits=at_children(tree.logprob),
     children_values=at_children(means),
     children_visits=at_children(visits),
     children_rewards=jnp.zeros((1, size, BRANCHES)),
@@ -92,7 +93,7 @@ class MctxTest(parameterized.TestCase):
       backward = jax.jit(mctx_search.backward)
       draws = np.random.default_rng(seed + 100)
       for _ in range(23):
-        leaf = uct.select_leaf(tree, config)
+        leaf = selection.select_leaf(tree, config)
         parent, action = select(other)
         # mctx stops at an edge without a node: the edge below our leaf.
         self.assertEqual(int(parent[0]), leaf)
@@ -100,7 +101,7 @@ class MctxTest(parameterized.TestCase):
         # mctx wants the leaf's own statistics updated before `backward`.
         count = int(tree.visits[leaf])
         mean = (tree.value_sum[leaf] + value) / (count + 1)
-        uct.backup(tree, leaf, value)
+        selection.backup(tree, leaf, value)
         other = other.replace(
           node_visits=other.node_visits.at[0, leaf].set(count + 1),
           node_values=other.node_values.at[0, leaf].set(value),
@@ -117,6 +118,32 @@ class MctxTest(parameterized.TestCase):
           tree.value_sum / np.maximum(tree.visits, 1),
           atol=1e-12,
         )
+
+  @parameterized.parameters(0.5, 2.0, 9.0)
+  def test_puct_agrees(self, c):
+    config = SearchConfig(selection="puct", c=c)
+    draws = np.random.default_rng(0)
+    agree = jax.jit(
+      lambda tree: mctx_select.muzero_action_selection(
+        *(jax.random.key(0), jax.tree.map(lambda each: each[0], tree), 0, 0),
+        pb_c_init=c,
+        # mctx's c grows by ln((visits + base + 1) / base), which is 0 here.
+        pb_c_base=1e18,
+        qtransform=lambda tree, node: tree.qvalues(node),
+      )
+    )
+    with jax.enable_x64(True):
+      chosen = set()
+      for _ in range(40):
+        tree = random_tree(0, expansions=1)
+        tree.visits[1:] = draws.integers(1, 9, BRANCHES)
+        tree.value_sum[1:] = tree.visits[1:] * draws.uniform(-1, 1, BRANCHES)
+        tree.logprob[1:] = draws.normal(-3, 1, BRANCHES)
+        tree.visits[0] = tree.visits[1:].sum()
+        expected = 1 + int(agree(to_mctx(tree)))
+        self.assertEqual(selection.select_leaf(tree, config), expected)
+        chosen.add(expected)
+      self.assertLen(chosen, BRANCHES)
 
 
 if __name__ == "__main__":
