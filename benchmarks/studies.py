@@ -1,0 +1,154 @@
+"""How the ways to solve compare at equal tokens, over several runs' studies.
+
+  python -m benchmarks.studies --source=puct --units=1 \\
+    runs/0/round_4/study runs/1/round_4/study runs/2/round_4/study
+
+The runs differ in their seed, and have the same test problems. Each argument is
+one run: folders or files of its records (`evaluation/solutions.py`), separated
+by commas.
+
+Prints a table for each set of problems, of every source of solutions, reward
+model and choice, with as many units (samples, rollouts) as cost at most what
+the chosen way costs: what is right in %, by run too, and by how many points the
+chosen way leads, with a 95% interval that draws runs and problems anew.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+from absl import app, flags
+
+from benchmarks import lengths
+from rstar_jax import rng
+from rstar_jax.evaluation import choices, cost, intervals, sources
+from rstar_jax.evaluation.solutions import Record
+from rstar_jax.storage.formatting import grid
+
+_SOURCE = flags.DEFINE_string("source", "mcts", "Source of the chosen way.")
+_REWARD = flags.DEFINE_string("reward", "ppm", "Its reward model.")
+_CHOICE = flags.DEFINE_enum("choice", "best", choices.CHOICES, "Its choice.")
+_UNITS = flags.DEFINE_integer("units", 1, "Its units.", 1)
+
+# Source and reward model ("" is none) -> a run's records, by problem.
+Found = dict[tuple[str, str], dict[str, Record]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+  """One way to solve, on the problems of a set.
+
+  Attributes:
+    units: number of samples, rollouts or the like.
+    right: float [runs, problems], 1 where the answer is right.
+    tokens: mean of a problem's generated tokens.
+  """
+
+  source: str
+  reward: str
+  choice: str
+  units: int
+  right: np.ndarray
+  tokens: float
+
+
+def by_set(rows: Iterable[Record]) -> dict[str, Found]:
+  """Groups a run's records by set of problems."""
+  sets: dict[str, Found] = {}
+  for row in rows:
+    key = row["source"], row.get("reward") or ""
+    found = sets.setdefault(row["split"], {})
+    found.setdefault(key, {})[row["problem_id"]] = row
+  return sets
+
+
+def way(
+  runs: Sequence[Found], key: tuple[str, str], choice: str, units: int
+) -> Way:
+  """Chooses among the first units of a source, in all runs.
+
+  Raises:
+    ValueError: the runs have other problems.
+  """
+  problems = sorted(runs[0][key])
+  if any(sorted(run[key]) != problems for run in runs):
+    raise ValueError(f"the runs have not solved the same problems by {key[0]}")
+  found = [
+    [choices.choose(run[key][each], choice, units) for each in problems]
+    for run in runs
+  ]
+  right = np.array([[each.right for each in run] for run in found], np.float64)
+  tokens = np.mean([each.tokens for run in found for each in run])
+  return Way(*key, choice, units, right, float(tokens))
+
+
+def ways(runs: Sequence[Found], budget: float) -> Iterator[Way]:
+  """Yields all ways, each with as many units as cost at most `budget`.
+
+  Choices that are right alike are one way, whose choice is "any".
+  """
+  for key in sorted(set.intersection(*(set(run) for run in runs))):
+    records = [each for run in runs for each in run[key].values()]
+    units = max(cost.units_within(records, budget), 1)
+    found = [way(runs, key, each, units) for each in _choices(records)]
+    if all((each.right == found[0].right).all() for each in found):
+      yield dataclasses.replace(found[0], choice="any")
+    else:
+      yield from found
+
+
+def _choices(records: Sequence[Record]) -> Sequence[str]:
+  alone = ["pass", "majority"]
+  if not choices.valued(records):
+    return alone
+  # All reward models value the same samples.
+  shared = sources.of(records[0]["source"]).shared
+  return [*choices.VALUED] if shared else [*alone, *choices.VALUED]
+
+
+def table(runs: Sequence[Found], first: Way) -> list[str]:
+  """Returns a Markdown table of what `first` leads by."""
+  rows = []
+  for each in ways(runs, first.tokens):
+    apart = first.right - each.right
+    low, high = intervals.crossed(apart, rng.seed_for(0, "studies"))
+    by_run = ", ".join(f"{100 * one:.1f}" for one in each.right.mean(axis=1))
+    rows.append(
+      [
+        each.source,
+        each.reward or "-",
+        each.choice,
+        str(each.units),
+        f"{100 * each.right.mean():.1f} ({by_run})",
+        f"{each.tokens:.0f}",
+        f"{100 * apart.mean():.1f} [{100 * low:.1f}, {100 * high:.1f}]",
+      ]
+    )
+  head = ["source", "reward", "choice", "units", "right, %", "tokens", "less"]
+  return grid(head, rows)
+
+
+def main(argv: Sequence[str]) -> None:
+  if len(argv) < 2:
+    raise app.UsageError("give the records of one run or more")
+  runs = [by_set(lengths.read(each.split(","))) for each in argv[1:]]
+  key = _SOURCE.value, _REWARD.value
+  for name in runs[0]:
+    found = [run.get(name, {}) for run in runs]
+    if not all(key in each for each in found):
+      raise app.UsageError(f"{name}: no {key[0]} by {key[1]} in each run")
+    try:
+      first = way(found, key, _CHOICE.value, _UNITS.value)
+      lines = table(found, first)
+    except ValueError as error:
+      raise app.UsageError(str(error)) from None
+    print(f"## {name}, {first.right.shape[1]} problems\n")
+    print(
+      f"Less: {key[0]} by {key[1]}, {first.choice} of {first.units} "
+      f"({first.tokens:.0f} tokens), less each.\n"
+    )
+    print("\n".join([*lines, ""]))
+
+
+if __name__ == "__main__":
+  app.run(main)
