@@ -26,7 +26,9 @@ from rstar_jax.evaluation.solutions import Record
 from rstar_jax.storage.formatting import grid
 
 _SOURCE = flags.DEFINE_string("source", "mcts", "Source of the chosen way.")
-_REWARD = flags.DEFINE_string("reward", "ppm", "Its reward model.")
+_REWARD = flags.DEFINE_string(
+  "reward", "ppm", "Its reward model; empty if the records name none."
+)
 _CHOICE = flags.DEFINE_enum("choice", "best", choices.CHOICES, "Its choice.")
 _UNITS = flags.DEFINE_integer("units", 1, "Its units.", 1)
 
@@ -87,23 +89,20 @@ def ways(runs: Sequence[Found], budget: float) -> Iterator[Way]:
 
   Choices that are right alike are one way, whose choice is "any".
   """
-  for key in sorted(set.intersection(*(set(run) for run in runs))):
+  keys = set.intersection(*(set(run) for run in runs))
+  for key in sorted(keys):
     records = [each for run in runs for each in run[key].values()]
     units = max(cost.units_within(records, budget), 1)
-    found = [way(runs, key, each, units) for each in _choices(records)]
+    names = ["pass", "majority"]
+    if choices.valued(records):
+      # All reward models value the same samples.
+      again = sources.of(key[0]).shared and key[1] and (key[0], "") in keys
+      names = [*([] if again else names), *choices.VALUED]
+    found = [way(runs, key, each, units) for each in names]
     if all((each.right == found[0].right).all() for each in found):
       yield dataclasses.replace(found[0], choice="any")
     else:
       yield from found
-
-
-def _choices(records: Sequence[Record]) -> Sequence[str]:
-  alone = ["pass", "majority"]
-  if not choices.valued(records):
-    return alone
-  # All reward models value the same samples.
-  shared = sources.of(records[0]["source"]).shared
-  return [*choices.VALUED] if shared else [*alone, *choices.VALUED]
 
 
 def table(runs: Sequence[Found], first: Way) -> list[str]:
@@ -136,16 +135,20 @@ def main(argv: Sequence[str]) -> None:
   for name in runs[0]:
     found = [run.get(name, {}) for run in runs]
     if not all(key in each for each in found):
-      raise app.UsageError(f"{name}: no {key[0]} by {key[1]} in each run")
+      raise app.UsageError(
+        f"{name}: not each run has records of --source={key[0]} with "
+        f"--reward={key[1]}"
+      )
     try:
       first = way(found, key, _CHOICE.value, _UNITS.value)
       lines = table(found, first)
     except ValueError as error:
       raise app.UsageError(str(error)) from None
     print(f"## {name}, {first.right.shape[1]} problems\n")
+    name = " by ".join(filter(None, key))
     print(
-      f"Less: {key[0]} by {key[1]}, {first.choice} of {first.units} "
-      f"({first.tokens:.0f} tokens), less each.\n"
+      f"Less: {name}, {first.choice} of {first.units} ({first.tokens:.0f} "
+      "tokens), less each.\n"
     )
     print("\n".join([*lines, ""]))
 
