@@ -132,23 +132,24 @@ def main(argv: Sequence[str]) -> None:
     raise app.UsageError("give the records of one run or more")
   runs = [by_set(lengths.read(each.split(","))) for each in argv[1:]]
   key = _SOURCE.value, _REWARD.value
-  for name in runs[0]:
-    found = [run.get(name, {}) for run in runs]
-    if not all(key in each for each in found):
-      raise app.UsageError(
-        f"{name}: not each run has records of --source={key[0]} with "
-        f"--reward={key[1]}"
-      )
+  sets = [
+    name for name in runs[0] if all(key in run.get(name, {}) for run in runs)
+  ]
+  if not sets:
+    raise app.UsageError(
+      f"not each run has records of --source={key[0]} with --reward={key[1]}"
+    )
+  for name in sets:
+    found = [run[name] for run in runs]
     try:
       first = way(found, key, _CHOICE.value, _UNITS.value)
       lines = table(found, first)
     except ValueError as error:
       raise app.UsageError(str(error)) from None
     print(f"## {name}, {first.right.shape[1]} problems\n")
-    name = " by ".join(filter(None, key))
     print(
-      f"Less: {name}, {first.choice} of {first.units} ({first.tokens:.0f} "
-      "tokens), less each.\n"
+      f"Less: {' by '.join(filter(None, key))}, {first.choice} of "
+      f"{first.units} ({first.tokens:.0f} tokens), less each.\n"
     )
     print("\n".join([*lines, ""]))
 
