@@ -9,8 +9,8 @@ import numpy as np
 from absl.testing import absltest
 from hypothesis import strategies as st
 
+from rstar_jax.search import selection
 from rstar_jax.search import tree as tree_lib
-from rstar_jax.search import uct
 from rstar_jax.search.tree import ANSWER, CODE, RIGHT, STEP, WRONG, Child, Tree
 from rstar_jax.types import Problem
 
@@ -233,7 +233,7 @@ class RecordTest(absltest.TestCase):
 class TrajectoryTest(absltest.TestCase):
   def test_trajectories_by_hand(self):
     tree = small()
-    uct.backup(tree, 5, -1.0)
+    selection.backup(tree, 5, -1.0)
     right, wrong = tree_lib.trajectories(tree)
     self.assertEqual(right.steps, ("a", "c", "d"))
     # Nodes 1 and 3 saw one rollout, of -1; answer 4 saw none, it would give 1.
