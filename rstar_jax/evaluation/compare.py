@@ -14,18 +14,28 @@ from rstar_jax.evaluation.tables import (
 from rstar_jax.storage.formatting import grid
 
 
-def of_evaluation(record: Record) -> list[dict[str, Any]]:
-  """Converts a record of an evaluation to records of a study.
+def of_evaluation(records: Iterable[Record]) -> list[dict[str, Any]]:
+  """Converts the records of an evaluation to records of a study.
 
   A study has records of samples without values, for votes, and further records
   per reward model. An evaluation's reward model is called "ppm" here, even if
-  `eval.reward_model` names another.
+  `eval.reward_model` names another. It is a method's on all problems of a split
+  or on none: a problem without an answer has no values that would say so.
   """
-  source = sources.of(record["source"])
-  plain, valued = ({**record, "reward": each} for each in (None, "ppm"))
-  if source.greedy or not choices.valued([record]):
-    return [plain]
-  return [plain, valued] if source.shared else [valued]
+  records = list(records)
+  valued = {_group(each) for each in records if choices.valued([each])}
+  found = []
+  for record in records:
+    source = sources.of(record["source"])
+    rewards: tuple[str | None, ...] = (None,)
+    if _group(record) in valued and not source.greedy:
+      rewards = (None, "ppm") if source.shared else ("ppm",)
+    found += [{**record, "reward": reward} for reward in rewards]
+  return found
+
+
+def _group(record: Record) -> tuple[str, str]:
+  return record["split"], record["source"]
 
 
 def rows(

@@ -128,12 +128,11 @@ def compare(context: Context, other: store.Path, round_: int | None) -> str:
     if manifests.read(top / "eval") is not None:
       # Where a study has the method too, its records say more.
       taken = {(row["split"], row["source"]) for row in rows}
-      rows += [
-        each
+      rows += compare_lib.of_evaluation(
+        row
         for row in read_solutions(top / "eval")
         if (row["split"], row["source"]) not in taken
-        for each in compare_lib.of_evaluation(row)
-      ]
+      )
     if not rows:
       raise ValueError(
         f"{top} has neither an evaluation nor a study: run rstar_jax evaluate "

@@ -41,10 +41,36 @@ class CompareTest(absltest.TestCase):
     greedy = record("p", "greedy", [RIGHT], [3], values=[0.5])
     samples = record("p", "samples", [RIGHT], [3], values=[0.5])
     found = [
-      [each["reward"] for each in compare.of_evaluation(one)]
+      [each["reward"] for each in compare.of_evaluation([one])]
       for one in (plain, valued, greedy, samples)
     ]
     self.assertEqual(found, [[None], ["ppm"], [None], [None, "ppm"]])
+    # Neither another method nor another split has the values of a search.
+    other = {**record("p", "mcts", [RIGHT], [3]), "split": "t"}
+    found = compare.of_evaluation([plain, valued, other])
+    self.assertEqual([each["reward"] for each in found], [None, "ppm", None])
+
+  def test_problems_without_an_answer_count(self):
+    choices = ["pass", "majority", "best", "weighted", "top_k"]
+    for source in ("mcts", "samples"):
+      few, every = (
+        compare.of_evaluation(
+          record(f"p{i}", source, [RIGHT], [3], values=[0.5])
+          if i < answered
+          else record(f"p{i}", source, [], [3])
+          for i in range(10)
+        )
+        for answered in (3, 10)
+      )
+      rows = compare.rows(few, every, seed=0)
+      self.assertEqual([row["choice"] for row in rows], choices)
+      for row in rows:
+        found = row["found"]
+        self.assertEqual(
+          (found.n, found.first, found.second, found.only_second),
+          (10, 0.3, 1.0, 7),
+        )
+        self.assertEqual(found.verdict, "second is better")
 
 
 if __name__ == "__main__":
