@@ -72,11 +72,17 @@ def without_texts(row: Record) -> Record:
 
 
 def by_set(rows: Iterable[Record]) -> dict[str, Found]:
-  """Groups records; a search by a named reward model is "mcts, NAME"."""
+  """Groups records; a search by a named reward model is "mcts, NAME".
+
+  A study's samples without a reward model are called as an evaluation's are: of
+  two records of a problem, the last one with values counts, else the first.
+  """
   sets: dict[str, Found] = collections.defaultdict(dict)
   for row in rows:
     name = ", ".join(filter(None, (row["source"], row.get("reward"))))
-    sets[row["split"]].setdefault(name, {})[row["problem_id"]] = row
+    group = sets[row["split"]].setdefault(name, {})
+    if row["problem_id"] not in group or choices.valued([row]):
+      group[row["problem_id"]] = row
   return sets
 
 

@@ -152,6 +152,22 @@ class LengthsTest(absltest.TestCase):
     self.assertIn("| fewest steps of 2         | 100.0 [100.0, 100.0]", text)
     self.assertIn("100.0 [100.0, 100.0], n 1", text)
 
+  def test_records_without_values_do_not_replace_those_with(self):
+    search = record("a", "mcts", solution(3, True, 0.8), spent=[20])
+    # The vote takes the first of two answers, the value the second.
+    samples = solution(4, False, 0.1), solution(3, True, 0.9)
+    evaluated = record("a", "samples", *samples)
+    study = record(
+      "a", "samples", *(each | {"value": None} for each in samples), reward=None
+    )
+    failed = record("b", "samples", solution(1, None, None))
+    again = record("b", "samples", solution(2, None, None), reward=None)
+    for rows in ([evaluated, study], [study, evaluated]):
+      (found,) = lengths.by_set([search, *rows, failed, again]).values()
+      self.assertEqual(found["samples"], {"a": evaluated, "b": failed})
+      right, _ = lengths.chosen(found)["best of 2"]
+      self.assertEqual(right.tolist(), [1])
+
   def test_records_without_texts_say_the_same(self):
     folder = pathlib.Path(self.create_tempdir().full_path)
     rows = [
