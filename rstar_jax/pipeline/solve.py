@@ -317,13 +317,16 @@ class Solver:
         whenever the tree may have grown.
       stop: ends the call when it is done; see `driver.run`.
     """
-    together: dict[tuple, list[int]] = {}
+    rest: list[int] = []
+    # Places of each question that a search plugin gets in one call.
+    together: dict[tuple, dict[str, list[int]]] = {}
     for index, each in enumerate(asked):
       if each.budget.source.guided and self._by_plugin:
         key = each.budget, each.seed, each.number, each.temperature
-        together.setdefault(key, []).append(index)
-    own = {index for group in together.values() for index in group}
-    rest = [index for index in range(len(asked)) if index not in own]
+        group = together.setdefault(key, {})
+        group.setdefault(each.question, []).append(index)
+      else:
+        rest.append(index)
 
     def searches() -> Iterator[tuple[Search, Calls]]:
       for index in rest:
@@ -340,15 +343,17 @@ class Solver:
       stop=stop,
     )
     for (budget, seed, _, temperature), group in together.items():
+      firsts = [asked[places[0]] for places in group.values()]
       trees = named.search(
-        [asked[index].problem for index in group],
+        [each.problem for each in firsts],
         self._search_config(budget),
         self._calls(budget.how.source, temperature),
         seed=seed,
-        name=asked[group[0]].name,
+        name=firsts[0].name,
       )
-      for index, tree in zip(group, trees, strict=True):
-        done(index, self._of_tree(tree))
+      for places, tree in zip(group.values(), trees, strict=True):
+        for index in places:
+          done(index, self._of_tree(tree))
 
   def _calls(self, source: str, temperature: float | None = None) -> Calls:
     """Returns the callables for a source of solutions.

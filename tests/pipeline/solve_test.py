@@ -20,6 +20,11 @@ from rstar_jax.types import Problem
 from tests.pipeline.evaluate_test import SolvingCase, never_done
 
 
+def searched(problems, config, calls, *, seed, name):
+  """A search of the user's own, which refuses a problem that comes twice."""
+  return mcts.search(problems, config, calls, seed, name=name)
+
+
 class SolveTest(SolvingCase):
   def test_round_0_takes_the_vote_of_the_base_model(self):
     solution = solve.solve(self.context, 0, "four")
@@ -122,14 +127,23 @@ class SolverTest(SolvingCase, parameterized.TestCase):
   def test_a_search_of_the_user_s_has_it_too(self):
     self.context.config.eval.search.method = "tests.search.named_test:beam"
     warm = dataclasses.replace(self.asked("search"), temperature=0.3)
+    five = self.asked("search", "five")
     with mock.patch.object(solve.named, "search", autospec=True) as search:
       search.side_effect = lambda problems, *_, **__: list(map(Tree, problems))
-      self.ask(self.asked("search"), warm, self.asked("search"))
+      self.ask(self.asked("search"), warm, five)
     # The first and the last go together.
     self.assertEqual(
       [len(each.args[0]) for each in search.call_args_list], [2, 1]
     )
     self.assertEqual([e for e in self.device.temperatures if e], [0.3])
+
+  def test_a_search_of_the_user_s_gets_each_question_once(self):
+    self.context.config.eval.search.method = f"{__name__}:searched"
+    four, five = (self.asked("search", each) for each in ("four", "five"))
+    alone, other = (self.ask(each)[0].to_record() for each in (four, five))
+    self.assertNotEqual(alone["steps"], other["steps"])
+    found = [each.to_record() for each in self.ask(four, five, four)]
+    self.assertEqual(found, [alone, other, alone])
 
   def test_majority_is_the_most_frequent_answer(self):
     (found,) = self.ask(self.asked("majority", samples=9))
