@@ -12,9 +12,15 @@ from typing import Any
 import numpy as np
 
 from rstar_jax import rng
-from rstar_jax.evaluation import choices, cost, intervals
+from rstar_jax.evaluation import choices, intervals
 from rstar_jax.evaluation.choices import Outcome
-from rstar_jax.evaluation.methods import METHODS, by_split, samples_of, solve
+from rstar_jax.evaluation.methods import (
+  METHODS,
+  by_split,
+  samples_of,
+  solve,
+  solve_split,
+)
 from rstar_jax.evaluation.solutions import Record
 from rstar_jax.grading.choose import Select
 
@@ -63,23 +69,17 @@ def table(
   """
   rows = []
   for split, by_source in by_split(records).items():
-    count = cost.equal_samples(
-      by_source.get("samples", []), by_source.get("mcts", [])
-    )
-    by_method: dict[str, list[Outcome]] = {}
+    count, by_method = solve_split(by_source, select, k)
     of_split: dict[str, dict[str, Any]] = {}
-    for method, how in METHODS.items():
-      group = by_source.get(how.source, [])
-      valued = choices.valued(group)
-      if not group or (how.needs_values and not valued):
-        continue
-      by_method[method] = solve(group, method, count, select, k)
+    for method, outcomes in by_method.items():
+      how = METHODS[method]
+      valued = choices.valued(by_source[how.source])
       of_split[method] = {
         "round": round_,
         "method": method,
         "split": split,
         **_measured(
-          by_method[method],
+          outcomes,
           rng.seed_for(seed, "bootstrap", round_, split, method),
         ),
         "samples": samples_of(how.source, count),

@@ -9,10 +9,10 @@ vote and by the PPM; "mcts" chooses among the trajectories of the search, by
 `config.eval.answer_select`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from rstar_jax.evaluation import choices, sources
+from rstar_jax.evaluation import choices, cost, sources
 from rstar_jax.evaluation.choices import Outcome
 from rstar_jax.evaluation.solutions import Record
 from rstar_jax.grading.choose import Select
@@ -110,6 +110,32 @@ def solve(
   return [
     choices.choose(each, how.choice or select, units, k=k) for each in records
   ]
+
+
+def solve_split(
+  by_source: Mapping[str, Sequence[Record]],
+  select: Select = "best",
+  k: int = 4,
+) -> tuple[int, dict[str, list[Outcome]]]:
+  """Returns the outcomes of all methods that a split has records for.
+
+  Args:
+    by_source: source -> records; see `by_split`.
+    select, k: see `solve`.
+
+  Returns:
+    The number of samples that cost what the search costs, which methods on
+    samples take; and method -> outcomes.
+  """
+  samples = cost.equal_samples(
+    by_source.get("samples", ()), by_source.get("mcts", ())
+  )
+  by_method = {}
+  for method, how in METHODS.items():
+    group = by_source.get(how.source, ())
+    if group and (not how.needs_values or choices.valued(group)):
+      by_method[method] = solve(group, method, samples, select, k)
+  return samples, by_method
 
 
 def samples_of(source: str, samples: int) -> int | None:

@@ -109,6 +109,39 @@ class SolveTest(parameterized.TestCase):
     self.assertEqual(outcome.verdict, verdict)
 
 
+class SplitTest(absltest.TestCase):
+  def test_all_methods_that_there_are_records_for(self):
+    sampled = [trajectory(each, tokens=10) for each in "221"]
+    by_source = {
+      "greedy": [record("greedy", trajectory("1"))],
+      "samples": [record("samples", *sampled)],
+      "mcts": [
+        record(
+          "mcts",
+          *(trajectory("1", value=0.3), trajectory("2", value=0.2)),
+          *(trajectory("2", value=0.1),),
+          tokens=25,
+        )
+      ],
+    }
+    for k, verdict in ((1, "equal"), (3, "different")):
+      count, found = methods.solve_split(by_source, "top_k", k)
+      # A third sample would cost more than the search. The samples have no
+      # values, so that none is the best.
+      self.assertEqual(count, 2)
+      self.assertEqual(
+        {name: each.verdict for name, (each,) in found.items()},
+        {
+          "policy": "equal",
+          "pass@k": "different",
+          "majority": "different",
+          "mcts": verdict,
+        },
+      )
+    alone = {"greedy": by_source["greedy"]}
+    self.assertEqual(list(methods.solve_split(alone)[1]), ["policy"])
+
+
 class GroupTest(absltest.TestCase):
   def test_groups(self):
     a = record("greedy", split="x")
