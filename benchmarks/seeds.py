@@ -15,7 +15,7 @@ import numpy as np
 from absl import app
 
 from rstar_jax import rng
-from rstar_jax.evaluation import choices, cost, intervals, methods, solutions
+from rstar_jax.evaluation import intervals, methods, solutions
 from rstar_jax.grading import choose
 from rstar_jax.pipeline.reading import read_rows
 
@@ -30,21 +30,14 @@ _PAIRS = (("mcts", "policy"), ("mcts", "majority"), ("mcts", "best_of_n"))
 
 
 def outcomes(
-  records: Sequence[solutions.Record], select: choose.Select
+  records: Sequence[solutions.Record], select: choose.Select, k: int
 ) -> dict:
   """Returns {(split, method): {problem id: Outcome}} of a round of a run."""
   found = {}
   for split, by_source in methods.by_split(records).items():
-    taken = cost.equal_samples(
-      by_source.get("samples", []), by_source.get("mcts", [])
-    )
-    for method, how in methods.METHODS.items():
-      group = by_source.get(how.source, [])
-      if group and (not how.needs_values or choices.valued(group)):
-        found[split, method] = {
-          each.problem_id: each
-          for each in methods.solve(group, method, taken, select)
-        }
+    _, by_method = methods.solve_split(by_source, select, k)
+    for method, group in by_method.items():
+      found[split, method] = {each.problem_id: each for each in group}
   return found
 
 
@@ -64,15 +57,16 @@ def tables(folders: list[pathlib.Path]) -> str:
   """Returns the Markdown of all tables."""
   runs = [json.loads((each / "results.json").read_text()) for each in folders]
   rounds = sorted({row["round"] for row in runs[0]["rows"]})
-  select = runs[0]["config"]["eval"]["answer_select"]
+  config = runs[0]["config"]["eval"]
+  select, k = config["answer_select"], config["top_k"]
   records = {
     r: [read_rows(each / f"round_{r}" / "eval") for each in folders]
     for r in rounds
   }
-  data = {r: [outcomes(each, select) for each in records[r]] for r in rounds}
+  data = {r: [outcomes(each, select, k) for each in records[r]] for r in rounds}
   # By each way to choose among the search's trajectories.
   chosen = {
-    how: [outcomes(each, how) for each in records[rounds[-1]]]
+    how: [outcomes(each, how, k) for each in records[rounds[-1]]]
     for how in typing.get_args(choose.Select)
   }
   splits = list(dict.fromkeys(key[0] for key in data[rounds[-1]][0]))
@@ -94,11 +88,11 @@ def tables(folders: list[pathlib.Path]) -> str:
       )
       lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "Last round, by level:", ""]
-    lines += _levels(data[rounds[-1]], data[0], split)
+    lines += _levels(data, split)
     lines += ["", "Last round, paired differences in points:", ""]
     for first, second in _PAIRS:
       lines.append(_difference(data[rounds[-1]], split, first, second))
-    lines.append(_growth(data[rounds[0]], data[rounds[-1]], split))
+    lines.append(_growth(data, split))
     tokens = {
       method: np.mean(
         [o.tokens for d in data[rounds[-1]] for o in d[split, method].values()]
@@ -118,7 +112,7 @@ def tables(folders: list[pathlib.Path]) -> str:
     ]
   lines += ["", "### PPM on held-out pairs of training problems", ""]
   lines += _header(["Round", "Step pairs", "Final pairs", "Pairs trained on"])
-  for r in rounds[1:]:
+  for r in filter(None, rounds):
     found = [p for run in runs for p in run["ppm"] if p["round"] == r]
     cells = [str(r)]
     for kind in ("held_out_step", "held_out_final"):
@@ -132,17 +126,18 @@ def _header(cells: list[str]) -> list[str]:
   return [f"| {' | '.join(cells)} |", "|" + " --- |" * len(cells)]
 
 
-def _levels(last: list[dict], first: list[dict], split: str) -> list[str]:
+def _levels(data: dict[int, list[dict]], split: str) -> list[str]:
+  start, last = min(data), data[max(data)]
   levels = sorted({o.level for o in last[0][split, "policy"].values()})
   lines = _header(["Method", *(f"level {level}" for level in levels)])
-  rows = [("policy, round 0", first, "policy")]
+  rows = [(f"policy, round {start}", data[start], "policy")]
   rows += [(m, last, m) for m in _COLUMNS if (split, m) in last[0]]
-  for name, data, method in rows:
+  for name, found, method in rows:
     cells = []
     for level in levels:
       right = [
         each.right
-        for run in data
+        for run in found
         for each in run[split, method].values()
         if each.level == level
       ]
@@ -173,9 +168,10 @@ def _difference(last: list[dict], split: str, first: str, second: str) -> str:
   return f"- {first} less {second}: {_paired(*pair, f'{first} {second}')}"
 
 
-def _growth(first: list[dict], last: list[dict], split: str) -> str:
-  pair = [[d[split, "policy"] for d in data] for data in (last, first)]
-  return f"- policy, last round less round 0: {_paired(*pair, 'growth')}"
+def _growth(data: dict[int, list[dict]], split: str) -> str:
+  pair = [[d[split, "policy"] for d in data[r]] for r in (max(data), min(data))]
+  said = _paired(*pair, "growth")
+  return f"- policy, last round less round {min(data)}: {said}"
 
 
 def main(argv: list[str]) -> None:

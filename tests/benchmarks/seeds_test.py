@@ -8,23 +8,23 @@ from absl.testing import absltest
 
 from benchmarks import seeds
 from rstar_jax import rng
-from rstar_jax.evaluation import intervals
+from rstar_jax.evaluation import choices, intervals
 from rstar_jax.storage import records
 from tests.evaluation.methods_test import record, trajectory
 
 
 class SeedsTest(absltest.TestCase):
   def run_of(
-    self, seed: int, rounds, solved, ppm, select="best"
+    self, seed: int, rounds, solved, ppm, select="best", start=0, k=4
   ) -> pathlib.Path:
-    """Writes a finished run: records of each round and results.json."""
+    """Writes a finished run: records of rounds from `start`, results.json."""
     run = pathlib.Path(self.create_tempdir().full_path)
-    for number, rows in enumerate(rounds):
+    for number, rows in enumerate(rounds, start):
       folder = run / f"round_{number}" / "eval"
       records.write_shard(folder / records.shard_name(0, 1), rows)
     results = {
-      "config": {"seed": seed, "eval": {"answer_select": select}},
-      "rows": [{"round": number} for number in range(len(rounds))],
+      "config": {"seed": seed, "eval": {"answer_select": select, "top_k": k}},
+      "rows": [{"round": start + number} for number in range(len(rounds))],
       "solved": [{"round": 2, "share": solved}],
       "ppm": [
         {"round": 1, "pairs": 4, "held_out_step": {"accuracy": 0.25}},
@@ -150,6 +150,39 @@ class SeedsTest(absltest.TestCase):
       ],
     )
 
+  def test_rounds_from_the_first_that_is_evaluated(self):
+    none = self.evaluation("2222", ["22"] * 4)
+    some = self.evaluation("1222", ["22"] * 4)
+    run = self.run_of(
+      3,
+      [none, some],
+      0.5,
+      {"pairs": 10, "held_out_step": {"accuracy": 0.5}},
+      start=1,
+    )
+    lines = seeds.tables([run]).splitlines()
+    self.assertIn("| policy, round 1 | 0 | 0 |", lines)
+    (grown,) = [each for each in lines if "less round" in each]
+    self.assertStartsWith(grown, "- policy, last round less round 1: +25.0 [")
+    self.assertEqual(
+      [line.split(" | ")[0] for line in lines[-2:]], ["| 1", "| 2"]
+    )
+
+  def test_as_many_vote_as_the_config_says(self):
+    # The best of three answers is right, the vote of all is not.
+    answers = [
+      trajectory("1", value=0.3),
+      trajectory("2", value=0.2),
+      trajectory("2", value=0.1),
+    ]
+    rows = [record("greedy", trajectory("2")), record("mcts", *answers)]
+    for k, right in ((1, "100.0"), (3, "0.0")):
+      run = self.run_of(3, [rows], 0.5, {"pairs": 10}, select="top_k", k=k)
+      lines = seeds.tables([run]).splitlines()
+      self.assertIn(f"| {right} ({right}-{right}), n=1 |", lines[6])
+      (chosen,) = [each for each in lines if "by each choice" in each]
+      self.assertIn(f"top_k {right} ({right}-{right})", chosen)
+
   def test_what_only_some_seeds_have_is_left_out(self):
     found = seeds._paired(
       [{"a": _right(True), "b": _right(True)}],
@@ -161,7 +194,7 @@ class SeedsTest(absltest.TestCase):
 
 def _right(right: bool):
   verdict = "equal" if right else "different"
-  return seeds.choices.Outcome("p", None, verdict, 1)
+  return choices.Outcome("p", None, verdict, 1)
 
 
 if __name__ == "__main__":
