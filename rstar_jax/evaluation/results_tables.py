@@ -130,7 +130,11 @@ def _policy_gain_lines(
       for number, share in shares.items()
     )
     text += f" Of the training problems searches solved {shares_text}"
-    pairs = [each.get("pairs") for each in results.get("ppm", [])]
+    pairs = [
+      each.get("pairs")
+      for each in results.get("ppm", [])
+      if each["round"] <= last
+    ]
     text += (
       f"; the PPM learnt from {pairs[-1]} pairs." if any(pairs[-1:]) else "."
     )

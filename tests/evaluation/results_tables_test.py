@@ -67,6 +67,28 @@ class MarkdownTest(absltest.TestCase):
     self.assertEqual(text.count("### test"), 2)
     self.assertEqual(results_tables.markdown({"rows": [], "solved": []}), "")
 
+  def test_growth_is_told_up_to_the_last_evaluated_round(self):
+    less = {
+      **{"n": 300, "first": 0.5, "second": 0.25, "difference": 0.25},
+      **{"low": 0.2, "high": 0.3, "only_first": 75, "only_second": 0},
+      "p": 0.001,
+    }
+    results = {
+      "rows": [
+        self.row(0, "policy", 0.25, 1),
+        self.row(2, "policy", 0.5, 1) | {"less": {"base": less}},
+      ],
+      # Round 3 is trained and not evaluated yet.
+      "solved": [{"round": k, "share": 0.1 * k} for k in (1, 2, 3)],
+      "ppm": [{"round": k, "pairs": 100 * k} for k in (1, 2, 3)],
+    }
+    self.assertIn(
+      "round 2 less round 0, paired by problem: +25.0 [+20.0, +30.0], better. "
+      "Of the training problems searches solved 10.0% in round 1 and 20.0% in "
+      "round 2; the PPM learnt from 200 pairs.",
+      results_tables.markdown(results),
+    )
+
   def test_of_a_real_table(self):
     rows = accuracy.table(two_problems(), round_=1)
     text = results_tables.markdown({"rows": rows, "solved": []})
