@@ -200,9 +200,7 @@ def chosen(found: Found) -> dict[str, tuple[np.ndarray, float]]:
 
 
 def _percent(values: np.ndarray) -> str:
-  low, high = intervals.bootstrap(values, 0)
-  mean = float(np.mean(values))
-  return f"{100 * mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+  return intervals.percent(np.mean(values), *intervals.bootstrap(values, 0))
 
 
 def render(name: str, found: Found) -> list[str]:

@@ -46,10 +46,10 @@ def cell(right: Right | None) -> str:
   """Writes an accuracy: "mean [interval] (lowest-highest seed)" in percent."""
   if right is None:
     return "-"
-  low, high = intervals.crossed(right, rng.seed_for(0, "cell"))
+  ends = intervals.crossed(right, rng.seed_for(0, "cell"))
   each = right.mean(axis=1)
   return (
-    f"{100 * right.mean():.1f} [{100 * low:.1f}, {100 * high:.1f}] "
+    f"{intervals.percent(right.mean(), *ends)} "
     f"({100 * each.min():.0f}-{100 * each.max():.0f})"
   )
 
@@ -58,9 +58,9 @@ def against(first: Right | None, second: Right | None) -> str:
   """Writes a difference in points, and whether it can be told from none."""
   if first is None or second is None:
     return "-"
-  low, high = intervals.crossed(first - second, rng.seed_for(0, "against"))
-  said = f"{100 * (first - second).mean():+.1f} [{100 * low:+.1f}, "
-  said += f"{100 * high:+.1f}]"
+  apart = first - second
+  low, high = intervals.crossed(apart, rng.seed_for(0, "against"))
+  said = intervals.percent(apart.mean(), low, high, signed=True)
   return said + (", not distinguishable" if low <= 0 <= high else "")
 
 

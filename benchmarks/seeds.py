@@ -154,11 +154,9 @@ def _paired(ones: list[dict], twos: list[dict], name: str) -> str:
       for a, b in zip(ones, twos, strict=True)
     ]
   )
-  low, high = intervals.crossed(values, rng.seed_for(0, name))
-  return (
-    f"{100 * values.mean():+.1f} [{100 * low:+.1f}, {100 * high:+.1f}] "
-    f"over {len(ids)} problems"
-  )
+  ends = intervals.crossed(values, rng.seed_for(0, name))
+  said = intervals.percent(values.mean(), *ends, signed=True)
+  return f"{said} over {len(ids)} problems"
 
 
 def _difference(last: list[dict], split: str, first: str, second: str) -> str:

@@ -109,10 +109,23 @@ class Difference:
   @property
   def points(self) -> str:
     """The difference in percentage points, with interval and verdict."""
-    points = (100 * each for each in (self.difference, self.low, self.high))
-    text = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*points)
+    text = percent(self.difference, self.low, self.high, signed=True)
     words = {"first is better": "better", "second is better": "worse"}
     return f"{text}, {words.get(self.verdict, self.verdict)}"
+
+
+def percent(
+  mean: float, low: float, high: float, *, signed: bool = False
+) -> str:
+  """Returns "mean [low, high]" in percent, with one decimal.
+
+  Args:
+    mean, low, high: shares, or differences of shares.
+    signed: whether positive numbers have a sign, as differences do.
+  """
+  sign = "+" if signed else ""
+  texts = [f"{100 * each:{sign}.1f}" for each in (mean, low, high)]
+  return "{} [{}, {}]".format(*texts)
 
 
 def compare(

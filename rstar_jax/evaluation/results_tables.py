@@ -158,8 +158,7 @@ def interval(row: Mapping[str, Any] | None) -> str:
   """Formats a row's accuracy and interval, in %; "-" for None."""
   if row is None:
     return "-"
-  accuracy, low, high = (100 * row[k] for k in ("accuracy", "low", "high"))
-  return f"{accuracy:.1f} [{low:.1f}, {high:.1f}]"
+  return intervals.percent(row["accuracy"], row["low"], row["high"])
 
 
 def _tokens(row: Mapping[str, Any] | None) -> str:

@@ -180,6 +180,15 @@ class PairedTest(parameterized.TestCase):
     self.assertLess(claimed / runs, 0.08)
     self.assertBetween(covered / runs, 0.9, 0.99)
 
+  def test_in_percent(self):
+    self.assertEqual(
+      intervals.percent(0.1234, -0.05, 1.0), "12.3 [-5.0, 100.0]"
+    )
+    self.assertEqual(
+      intervals.percent(0.1234, -0.05, 1.0, signed=True),
+      "+12.3 [-5.0, +100.0]",
+    )
+
 
 if __name__ == "__main__":
   absltest.main()
