@@ -18,6 +18,7 @@ from rstar_jax import rng
 from rstar_jax.evaluation import intervals, methods, solutions
 from rstar_jax.grading import choose
 from rstar_jax.pipeline.reading import read_rows
+from rstar_jax.storage.formatting import grid
 
 _COLUMNS = {
   "policy": "Policy pass@1",
@@ -73,7 +74,7 @@ def tables(folders: list[pathlib.Path]) -> str:
   lines = [f"Seeds: {', '.join(str(run['config']['seed']) for run in runs)}."]
   for split in splits:
     lines += ["", f"### {split}", ""]
-    lines += _header(["Round", *_COLUMNS.values(), "Training problems solved"])
+    rows = []
     for r in rounds:
       cells = [str(r)]
       for method in _COLUMNS:
@@ -86,8 +87,9 @@ def tables(folders: list[pathlib.Path]) -> str:
           [s["share"] for run in runs for s in run["solved"] if s["round"] == r]
         )
       )
-      lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", "Last round, by level:", ""]
+      rows.append(cells)
+    head = ["Round", *_COLUMNS.values(), "Training problems solved"]
+    lines += [*grid(head, rows), "", "Last round, by level:", ""]
     lines += _levels(data, split)
     lines += ["", "Last round, paired differences in points:", ""]
     for first, second in _PAIRS:
@@ -111,29 +113,26 @@ def tables(folders: list[pathlib.Path]) -> str:
       f"The search's answer by each choice ({select} above): {said}.",
     ]
   lines += ["", "### PPM on held-out pairs of training problems", ""]
-  lines += _header(["Round", "Step pairs", "Final pairs", "Pairs trained on"])
+  rows = []
   for r in filter(None, rounds):
     found = [p for run in runs for p in run["ppm"] if p["round"] == r]
     cells = [str(r)]
     for kind in ("held_out_step", "held_out_final"):
       cells.append(spread([p[kind]["accuracy"] for p in found if kind in p]))
     cells.append(f"{np.mean([p['pairs'] for p in found]):.0f}")
-    lines.append(f"| {' | '.join(cells)} |")
-  return "\n".join(lines)
-
-
-def _header(cells: list[str]) -> list[str]:
-  return [f"| {' | '.join(cells)} |", "|" + " --- |" * len(cells)]
+    rows.append(cells)
+  head = ["Round", "Step pairs", "Final pairs", "Pairs trained on"]
+  return "\n".join([*lines, *grid(head, rows)])
 
 
 def _levels(data: dict[int, list[dict]], split: str) -> list[str]:
   start, last = min(data), data[max(data)]
   levels = sorted({o.level for o in last[0][split, "policy"].values()})
-  lines = _header(["Method", *(f"level {level}" for level in levels)])
-  rows = [(f"policy, round {start}", data[start], "policy")]
-  rows += [(m, last, m) for m in _COLUMNS if (split, m) in last[0]]
-  for name, found, method in rows:
-    cells = []
+  rows = []
+  shown = [(f"policy, round {start}", data[start], "policy")]
+  shown += [(m, last, m) for m in _COLUMNS if (split, m) in last[0]]
+  for name, found, method in shown:
+    cells = [name]
     for level in levels:
       right = [
         each.right
@@ -142,8 +141,8 @@ def _levels(data: dict[int, list[dict]], split: str) -> list[str]:
         if each.level == level
       ]
       cells.append(f"{100 * np.mean(right):.0f}" if right else "-")
-    lines.append(f"| {name} | {' | '.join(cells)} |")
-  return lines
+    rows.append(cells)
+  return grid(["Method", *(f"level {level}" for level in levels)], rows)
 
 
 def _paired(ones: list[dict], twos: list[dict], name: str) -> str:

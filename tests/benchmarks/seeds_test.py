@@ -76,11 +76,7 @@ class SeedsTest(absltest.TestCase):
     self.assertEqual(lines[0], "Seeds: 3, 5.")
     self.assertEqual(lines[2], "### test")
     self.assertEqual(
-      [
-        line.strip("| ").split(" | ")
-        for line in lines[4:9]
-        if "---" not in line
-      ],
+      cells(lines[4:9]),
       [
         ["Round", "Policy pass@1", "Majority", "Best-of-N", "MCTS+PPM"]
         + ["pass@k", "Training problems solved"],
@@ -95,14 +91,13 @@ class SeedsTest(absltest.TestCase):
   def test_by_level(self):
     start = self.lines().index("Last round, by level:")
     self.assertEqual(
-      self.lines()[start + 2 : start + 7],
+      cells(self.lines()[start + 2 : start + 7]),
       [
-        "| Method | level 1 | level 2 |",
-        "| --- | --- | --- |",
-        "| policy, round 0 | 0 | 0 |",
+        ["Method", "level 1", "level 2"],
+        ["policy, round 0", "0", "0"],
         # Of two problems and two seeds: three; then all, and one.
-        "| policy | 75 | 0 |",
-        "| mcts | 100 | 25 |",
+        ["policy", "75", "0"],
+        ["mcts", "100", "25"],
       ],
     )
 
@@ -139,14 +134,13 @@ class SeedsTest(absltest.TestCase):
     # By vote the first of two answers wins: one of four, and none.
     self.assertIn("(best above): best 62.5 (50.0-75.0), majority", chosen)
     self.assertIn("majority 12.5 (0.0-25.0), weighted", chosen)
+    self.assertEqual(lines[-5], "")
     self.assertEqual(
-      lines[-5:],
+      cells(lines[-4:]),
       [
-        "",
-        "| Round | Step pairs | Final pairs | Pairs trained on |",
-        "| --- | --- | --- | --- |",
-        "| 1 | 25.0 (25.0-25.0) | - | 4 |",
-        "| 2 | 50.0 (50.0-50.0) | 75.0 (75.0-75.0) | 16 |",
+        ["Round", "Step pairs", "Final pairs", "Pairs trained on"],
+        ["1", "25.0 (25.0-25.0)", "-", "4"],
+        ["2", "50.0 (50.0-50.0)", "75.0 (75.0-75.0)", "16"],
       ],
     )
 
@@ -161,12 +155,10 @@ class SeedsTest(absltest.TestCase):
       start=1,
     )
     lines = seeds.tables([run]).splitlines()
-    self.assertIn("| policy, round 1 | 0 | 0 |", lines)
+    self.assertIn(["policy, round 1", "0", "0"], cells(lines))
     (grown,) = [each for each in lines if "less round" in each]
     self.assertStartsWith(grown, "- policy, last round less round 1: +25.0 [")
-    self.assertEqual(
-      [line.split(" | ")[0] for line in lines[-2:]], ["| 1", "| 2"]
-    )
+    self.assertEqual([row[0] for row in cells(lines[-2:])], ["1", "2"])
 
   def test_as_many_vote_as_the_config_says(self):
     # The best of three answers is right, the vote of all is not.
@@ -179,7 +171,8 @@ class SeedsTest(absltest.TestCase):
     for k, right in ((1, "100.0"), (3, "0.0")):
       run = self.run_of(3, [rows], 0.5, {"pairs": 10}, select="top_k", k=k)
       lines = seeds.tables([run]).splitlines()
-      self.assertIn(f"| {right} ({right}-{right}), n=1 |", lines[6])
+      (row,) = cells(lines[6:7])
+      self.assertIn(f"{right} ({right}-{right}), n=1", row)
       (chosen,) = [each for each in lines if "by each choice" in each]
       self.assertIn(f"top_k {right} ({right}-{right})", chosen)
 
@@ -190,6 +183,15 @@ class SeedsTest(absltest.TestCase):
       "x",
     )
     self.assertEqual(found, "+100.0 [+100.0, +100.0] over 1 problems")
+
+
+def cells(lines: list[str]) -> list[list[str]]:
+  """Returns the cells of a table's lines, without the one below its head."""
+  return [
+    [cell.strip() for cell in line.strip("|").split("|")]
+    for line in lines
+    if "---" not in line
+  ]
 
 
 def _right(right: bool):
