@@ -7,13 +7,13 @@ scores: of good steps and of wrong steps; for solutions without wrong steps
 authors'.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from rstar_jax import outside
-from rstar_jax.data.files import ProblemError, Row
+from rstar_jax.data.files import Row
 from rstar_jax.evaluation import step_errors
 from rstar_jax.evaluation.step_errors import Marked
 
@@ -43,29 +43,25 @@ def read(rows: Iterable[Row]) -> list[Marked]:
   Raises:
     ProblemError: a row has another form, or there are no rows.
   """
-  solutions = []
-  for place, fields in step_errors.fields_of(rows):
-    try:
-      steps = step_errors.texts(fields, "modified_process")
-      kind = step_errors.text(fields, "classification")
-      if kind not in _KINDS:
-        raise outside.Bad(
-          f"has classification={kind!r:.40}, want one of {', '.join(_KINDS)}"
-        )
-      # Some of the data's numbers exceed the number of steps.
-      wrong = {
-        step_errors.number(each, "error_steps", 1, 1 << 20) - 1
-        for each in outside.sequence(
-          fields.get("error_steps"), "error_steps", object
-        )
-      }
-      question = step_errors.text(fields, "modified_question")
-    except outside.Bad as error:
-      raise ProblemError(f"{place} {error}") from None
-    solutions.append(Marked(question, steps, frozenset(wrong), kind))
-  if not solutions:
-    raise ProblemError("PRMBench has no solutions")
-  return solutions
+  return step_errors.read(rows, _marked, "PRMBench")
+
+
+def _marked(fields: Mapping[str, Any]) -> Marked:
+  steps = step_errors.texts(fields, "modified_process")
+  kind = step_errors.text(fields, "classification")
+  if kind not in _KINDS:
+    raise outside.Bad(
+      f"has classification={kind!r:.40}, want one of {', '.join(_KINDS)}"
+    )
+  # Some of the data's numbers exceed the number of steps.
+  wrong = frozenset(
+    step_errors.number(each, "error_steps", 1, 1 << 20) - 1
+    for each in outside.sequence(
+      fields.get("error_steps"), "error_steps", object
+    )
+  )
+  question = step_errors.text(fields, "modified_question")
+  return Marked(question, steps, wrong, kind)
 
 
 def measure(

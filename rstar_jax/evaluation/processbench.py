@@ -6,13 +6,12 @@ solutions with a wrong step and on those without. As in the paper, the threshold
 is the best one on GSM8K, for all subsets.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from rstar_jax import outside
-from rstar_jax.data.files import ProblemError, Row
+from rstar_jax.data.files import Row
 from rstar_jax.evaluation import step_errors
 from rstar_jax.evaluation.step_errors import Marked
 
@@ -30,21 +29,17 @@ def read(rows: Iterable[Row], subset: str) -> list[Marked]:
   Raises:
     ProblemError: a row has another form, or there are no rows.
   """
-  solutions = []
-  for place, fields in step_errors.fields_of(rows):
-    try:
-      steps = step_errors.texts(fields, "steps")
-      first = step_errors.number(
-        fields.get("label"), "label", NOWHERE, len(steps) - 1
-      )
-      question = step_errors.text(fields, "problem")
-    except outside.Bad as error:
-      raise ProblemError(f"{place} {error}") from None
+
+  def marked(fields: Mapping[str, Any]) -> Marked:
+    steps = step_errors.texts(fields, "steps")
+    first = step_errors.number(
+      fields.get("label"), "label", NOWHERE, len(steps) - 1
+    )
+    question = step_errors.text(fields, "problem")
     wrong = frozenset() if first == NOWHERE else frozenset([first])
-    solutions.append(Marked(question, steps, wrong, subset))
-  if not solutions:
-    raise ProblemError(f"{subset} of ProcessBench has no solutions")
-  return solutions
+    return Marked(question, steps, wrong, subset)
+
+  return step_errors.read(rows, marked, f"{subset} of ProcessBench")
 
 
 def first_wrong(chances: np.ndarray, threshold: float) -> int:

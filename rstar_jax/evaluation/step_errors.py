@@ -5,7 +5,7 @@ The common part of ProcessBench (`processbench.py`) and PRMBench
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,12 +38,30 @@ class Marked:
   kind: str
 
 
-def fields_of(rows: Iterable[Row]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-  """Yields (place, fields) of each row; raises ProblemError for others."""
+def read(
+  rows: Iterable[Row], parse: Callable[[Mapping[str, Any]], Marked], name: str
+) -> list[Marked]:
+  """Reads a benchmark's rows.
+
+  Args:
+    rows: objects.
+    parse: returns the solution of a row's fields; raises `outside.Bad`.
+    name: names the benchmark in errors.
+
+  Raises:
+    ProblemError: a row has another form, or there are no rows.
+  """
+  solutions = []
   for row in rows:
     if row.error or not isinstance(row.value, Mapping):
       raise ProblemError(f"{row.place}: {row.error or 'is no object'}")
-    yield row.place, row.value
+    try:
+      solutions.append(parse(row.value))
+    except outside.Bad as error:
+      raise ProblemError(f"{row.place} {error}") from None
+  if not solutions:
+    raise ProblemError(f"{name} has no solutions")
+  return solutions
 
 
 def text(fields: Mapping[str, Any], name: str) -> str:

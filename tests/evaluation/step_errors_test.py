@@ -47,10 +47,23 @@ class StepErrorsTest(absltest.TestCase):
     texts = [grammar.MARKER.sub("", node).strip() for node in nodes]
     self.assertEqual(texts, list(steps))
 
+  def test_reads_rows(self):
+    def parse(fields):
+      name = step_errors.text(fields, "name")
+      return Marked(name, ("a",), frozenset(), "x")
+
+    rows = [Row(f"f:{i}", 0, {"name": name}) for i, name in enumerate("ab")]
+    found = step_errors.read(rows, parse, "it")
+    self.assertEqual([each.question for each in found], ["a", "b"])
+    with self.assertRaisesRegex(ProblemError, "^f:7 has .*name"):
+      step_errors.read([*rows, Row("f:7", 0, {"name": 3})], parse, "it")
+    with self.assertRaisesRegex(ProblemError, "^it has no solutions$"):
+      step_errors.read([], parse, "it")
+
   def test_rows_that_are_none(self):
     for row in (Row("here:1", 0, error="is cut short"), Row("here:1", 0, [])):
       with self.assertRaisesRegex(ProblemError, "here:1: is"):
-        list(step_errors.fields_of([row]))
+        step_errors.read([row], self.fail, "it")
 
 
 if __name__ == "__main__":
