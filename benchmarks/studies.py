@@ -9,8 +9,9 @@ by commas.
 
 Prints a table for each set of problems, of every source of solutions, reward
 model and choice, with as many units (samples, rollouts) as cost at most what
-the chosen way costs: what is right in %, by run too, and by how many points the
-chosen way leads, with a 95% interval that draws runs and problems anew.
+the chosen way costs, and at least one: what is right in %, by run too, and by
+how many points the chosen way leads, with a 95% interval that draws runs and
+problems anew.
 """
 
 import dataclasses
@@ -84,13 +85,18 @@ def way(
   return Way(*key, choice, units, right, float(tokens))
 
 
-def ways(runs: Sequence[Found], budget: float) -> Iterator[Way]:
+def ways(
+  runs: Sequence[Found], first: tuple[str, str], budget: float
+) -> Iterator[Way]:
   """Yields all ways, each with as many units as cost at most `budget`.
 
-  Choices that are right alike are one way, whose choice is "any".
+  Choices that are right alike are one way, whose choice is "any". Sources that
+  have solved only some of the problems of `first` are left out.
   """
   keys = set.intersection(*(set(run) for run in runs))
   for key in sorted(keys):
+    if any(run[key].keys() != run[first].keys() for run in runs):
+      continue
     records = [each for run in runs for each in run[key].values()]
     units = max(cost.units_within(records, budget), 1)
     names = ["pass", "majority"]
@@ -108,7 +114,7 @@ def ways(runs: Sequence[Found], budget: float) -> Iterator[Way]:
 def table(runs: Sequence[Found], first: Way) -> list[str]:
   """Returns a Markdown table of what `first` leads by."""
   rows = []
-  for each in ways(runs, first.tokens):
+  for each in ways(runs, (first.source, first.reward), first.tokens):
     apart = first.right - each.right
     low, high = intervals.crossed(apart, rng.seed_for(0, "studies"))
     by_run = ", ".join(f"{100 * one:.1f}" for one in each.right.mean(axis=1))

@@ -92,7 +92,7 @@ class Candidate(_Texts):
     text: the step with its closing marker; "" if nothing was written.
     token_ids: the sampled ids, closing marker included.
     logprob: sum of the sampled tokens' log-probabilities (nats) under the
-      policy at temperature 1.
+      policy at temperature 1; nan if unknown.
     finish: the marker that closed the step; "length" at the token limit, "lost"
       if a server's response cannot be read.
     logprobs: log-probability of each token; () if unknown.

@@ -130,6 +130,7 @@ class WrongTest(PluginsCase):
     field=(
       *("grader.function", "task", "train.source"),
       *("search.method", "eval.search.method", "policy.backend"),
+      *("search.selection", "eval.search.selection"),
       *("eval.reward_model", "rounds[1].ppm"),
     ),
     found=(

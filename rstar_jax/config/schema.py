@@ -295,7 +295,7 @@ class SearchConfig(Closed):
   # Which child a rollout descends to, the one of highest score: "uct" (paper
   # Eq. 1); "puct", whose bonus is by the policy's probability of a step
   # (docs/results/tiny_long.md); or "module:function" with (a tree, a node, this
-  # config) -> a score for each child of the node.
+  # config) -> a score for each child of the node, which leaves the tree alone.
   selection: str = field(
     "uct", takes=("tree", "node", "config"), words=("uct", "puct")
   )
@@ -335,7 +335,7 @@ class SearchConfig(Closed):
   # A leaf whose expansion gives no valid child this many times in a row is
   # dead: its rollout fails and is not backed up (paper: a failing step is no
   # node; released code: 1, or 2 in round 1).
-  max_consecutive_errors: int = 1
+  max_consecutive_errors: int = field(1, above=0)
   # Most trees searched at once on a host.
   in_flight: int = field(64, above=0, binds=False)
 
@@ -571,9 +571,10 @@ class EvalConfig(Closed):
 class StudyConfig(Closed):
   """The comparison of `rstar_jax study`, on the problems of `eval`."""
 
-  # Ways to solve a problem; a search plugin as in `search.method`.
+  # Ways to solve a problem; a search plugin as in `search.method`. "puct" has
+  # to be asked for, since it needs the policy's log-probabilities.
   methods: tuple[str, ...] = field(
-    METHODS,
+    tuple(each for each in METHODS if each != "puct"),
     takes=("problems", "config", "calls", "seed=", "name="),
     words=METHODS,
   )

@@ -128,7 +128,6 @@ class _Beam:
     for child in children[: self.width]:
       if tree.terminal[child] == ANSWERED:
         selection.finish(tree, child)
-        tree.end_rollout(child)
         self.width -= 1
       else:
         self.nodes.append(child)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from rstar_jax.config.schema import SearchConfig
 from rstar_jax.search import corrective, driver, expansion, selection
 from rstar_jax.search.requests import Calls, Search
-from rstar_jax.search.tree import ANSWERED, NO_END, ROOT_INDEX, Tree
+from rstar_jax.search.tree import ANSWERED, ROOT_INDEX, Tree
 from rstar_jax.types import Problem
 
 __all__ = ["Calls", "search", "search_tree"]
@@ -45,9 +45,9 @@ def search(
     One tree for each problem, in order.
 
   Raises:
-    ValueError: if a problem has neither a gold answer nor `calls.reward` under
-      `terminal_reward="truth"`, the PPM is missing, ids are repeated, or trees
-      belong to other problems.
+    ValueError: a problem has neither a gold answer nor `calls.reward` under
+      `terminal_reward="truth"`, the PPM is missing, `config.selection` names
+      nothing, ids are repeated, or trees belong to other problems.
   """
   check(problems, config, calls)
   if trees is None:
@@ -67,6 +67,7 @@ def check(
     ValueError: as `search` does.
   """
   expansion.check(config, calls)
+  selection.scores_of(config)
   ids = [problem.id for problem in problems]
   if len(set(ids)) < len(ids):
     twice = next(each for each in ids if ids.count(each) > 1)
@@ -115,8 +116,7 @@ def search_tree(
   for _ in range(config.rollouts if rollouts is None else rollouts):
     if tree.exhausted[ROOT_INDEX]:
       break
-    end = yield from _rollout(tree, config, seed, name)
-    tree.end_rollout(end)
+    yield from _rollout(tree, config, seed, name)
   return tree
 
 
@@ -125,8 +125,8 @@ def _rollout(
   config: SearchConfig,
   seed: int,
   name: Sequence[int | str],
-) -> Search[int]:
-  """Does one rollout; returns the answer where it ends, NO_END if it fails."""
+) -> Search[None]:
+  """Does one rollout."""
   node = ROOT_INDEX
   if config.corrective:
     node = corrective.start(tree, config.corrective, seed, name)
@@ -135,11 +135,12 @@ def _rollout(
     node = selection.select_leaf(tree, config, node)
     if tree.terminal[node] == ANSWERED:
       selection.finish(tree, node)
-      return node
+      return
     added = yield from expansion.grow(tree, node, config, seed, name)
     errors = 0 if added else errors + 1
     if not added and errors >= config.max_consecutive_errors:
       tree.failed_rollouts += 1
+      tree.end_rollout()
       if node != ROOT_INDEX:
         tree.give_up(node)
-      return NO_END
+      return

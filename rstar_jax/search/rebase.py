@@ -51,7 +51,6 @@ def rebase(
     for child in below:
       if tree.terminal[child] == ANSWERED:
         selection.finish(tree, child)
-        tree.end_rollout(child)
         budget -= 1
     open_ = [each for each in below if tree.terminal[each] != ANSWERED]
     values = [float(tree.ppm[each]) for each in open_]

@@ -44,14 +44,12 @@ def sample_tree(
   for each in samples:
     tree.tokens += each.tokens
     if each.answer is None:
-      end = tree_lib.NO_END
       tree.drop(each.status)
       tree.failed_rollouts += 1
+      tree.end_rollout()
     else:
-      end = places[each.steps]
       tree.undecided += each.verdict == "undecided"
-      selection.finish(tree, end)
-    tree.end_rollout(end)
+      selection.finish(tree, places[each.steps])
     if tree.draws is not None:
       tree.draws += _draws(each, places)
   return tree

@@ -241,7 +241,7 @@ def _answered(problem: Problem, draft: Sample, candidate: Candidate) -> Sample:
   answer = None
   if not reason:
     answer = judging.answer_of(problem, (*draft.steps, candidate.text))
-  if candidate.finish != "answer" or (reason and "boxed" not in reason):
+  if candidate.finish != "answer" or reason not in (None, grammar.NO_BOX):
     return dataclasses.replace(draft, tokens=tokens, status="malformed")
   if answer is None:
     return dataclasses.replace(draft, tokens=tokens, status="no_answer")

@@ -19,15 +19,16 @@ from rstar_jax.search.tree import ROOT_INDEX, Tree
 Scores = Callable[[Tree, int, SearchConfig], np.ndarray]
 
 
-def q_values(tree: Tree, node: int) -> np.ndarray:
+def q_values(tree: Tree, node: int, config: SearchConfig) -> np.ndarray:
   """Returns Q(s) = q(s) / N(s) of a node's children, float64 [C].
 
-  An unvisited child has its initial value: the PPM's value if it has one (paper
-  Eq. 3), else 0 (Eq. 2).
+  An unvisited child has its initial value: the PPM's with `annotation="ppm"`
+  (paper Eq. 3), if it has one, else 0 (Eq. 2).
   """
   span = tree.span(node)
   visits, ppm = tree.visits[span], tree.ppm[span]
-  initial = np.where(np.isnan(ppm), 0.0, ppm)
+  valued = (config.annotation == "ppm") & ~np.isnan(ppm)
+  initial = np.where(valued, ppm, 0.0)
   mean = tree.value_sum[span] / np.maximum(visits, 1)
   return np.where(visits > 0, mean, initial)
 
@@ -44,7 +45,7 @@ def uct(tree: Tree, node: int, config: SearchConfig) -> np.ndarray:
   log_parent = math.log(max(int(tree.visits[node]), 1))
   bonus = config.c * np.sqrt(log_parent / np.maximum(visits, 1))
   first = math.inf if config.uct_unvisited == "inf" else 0.0
-  return q_values(tree, node) + np.where(visits > 0, bonus, first)
+  return q_values(tree, node, config) + np.where(visits > 0, bonus, first)
 
 
 def puct(tree: Tree, node: int, config: SearchConfig) -> np.ndarray:
@@ -53,45 +54,52 @@ def puct(tree: Tree, node: int, config: SearchConfig) -> np.ndarray:
   This is PUCT (Silver et al. 2017, "Mastering the game of Go without human
   knowledge", Methods). P(s) is the policy's probability of a child's text at
   temperature 1, as a share of its siblings'; that of a child without a
-  log-probability is the mean of the others'. Siblings without a visit count as
-  one, so that the likeliest comes first.
+  log-probability is the mean of the others'. The sum of visits is at least 1,
+  so that the likeliest comes first.
 
   Raises:
-    ValueError: none is known.
+    ValueError: no child has a log-probability.
   """
   span = tree.span(node)
   visits, logprob = tree.visits[span], tree.logprob[span]
-  unknown = np.isnan(logprob)
-  if unknown.all():
+  known = np.isfinite(logprob)
+  if not known.any():
     raise ValueError(
       "search.selection='puct' needs the policy's log-probabilities, and "
-      f"problem {tree.problem.id} has steps without them: have its server send "
-      "them, by remote.extra, or set 'uct' in another --workdir"
+      f"problem {tree.problem.id} has steps without them: have its server or "
+      "backend give them, leave 'puct' out of study.methods, or set 'uct' in "
+      "another --workdir"
     )
-  weight = np.exp(logprob - np.nanmax(logprob))
-  weight = np.where(unknown, np.nanmean(weight), weight)
+  weight = np.exp(np.where(known, logprob, 0) - logprob[known].max())
+  weight = np.where(known, weight, weight[known].mean())
   share = weight / weight.sum()
   bonus = config.c * share * np.sqrt(max(visits.sum(), 1)) / (1 + visits)
-  return q_values(tree, node) + bonus
+  return q_values(tree, node, config) + bonus
 
 
 def scores_of(config: SearchConfig) -> Scores:
   """Returns what scores the children of a node, as `config.selection` says.
 
   Raises:
-    PluginError: there is no such function, or it raises or does not return a
-      number for each child.
+    ValueError: it names nothing.
+    PluginError: there is no such function. One that raises, or does not return
+      a number for each child, raises it when it is called.
   """
   ours = {"uct": uct, "puct": puct}
   if config.selection in ours:
     return ours[config.selection]
+  if ":" not in config.selection:
+    raise ValueError(
+      f"search.selection={config.selection!r} must be one of 'uct', 'puct', or "
+      f"a function of yours as {plugins.FORM!r}"
+    )
   plugin = plugins.load(config.selection, "search.selection")
 
   def checked(tree: Tree, node: int, config: SearchConfig) -> np.ndarray:
     found, count = plugin(tree, node, config), len(tree.children(node))
     try:
       scores = np.asarray(found, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
       scores = np.empty(0)
     if scores.shape != (count,) or np.isnan(scores).any():
       wanted = f"{count} numbers, one for each child"
@@ -104,11 +112,10 @@ def scores_of(config: SearchConfig) -> Scores:
 def select_child(tree: Tree, node: int, config: SearchConfig) -> int:
   """Returns the child of highest score that is not exhausted.
 
-  Of equal scores the first wins; of children with +inf, the highest initial
-  value.
+  Of equal scores the first wins; of children with +inf, the one of highest Q.
 
   Raises:
-    ValueError: if all children are exhausted.
+    ValueError: all children are exhausted, or as `puct`.
     PluginError: as `scores_of`.
   """
   span = tree.span(node)
@@ -120,8 +127,8 @@ def select_child(tree: Tree, node: int, config: SearchConfig) -> int:
     )
   scores = scores_of(config)(tree, node, config)[left]
   if scores.max() == math.inf:
-    initial = q_values(tree, node)[left]
-    scores = np.where(scores == math.inf, initial, -math.inf)
+    values = q_values(tree, node, config)[left]
+    scores = np.where(scores == math.inf, values, -math.inf)
   return span.start + int(left[scores.argmax()])
 
 
@@ -131,7 +138,7 @@ def select_leaf(
   """Descends from a node to an unexpanded leaf or to an answer.
 
   Raises:
-    ValueError: if all nodes below are exhausted.
+    ValueError: all children on its way are exhausted, or as `puct`.
     PluginError: as `scores_of`.
   """
   while tree.num_children[node]:
@@ -143,6 +150,7 @@ def finish(tree: Tree, answer: int) -> None:
   """Ends a rollout at an answer: backs up its reward, and closes it."""
   backup(tree, answer, float(tree.reward[answer]))
   tree.close(answer)
+  tree.end_rollout(answer)
 
 
 def backup(tree: Tree, node: int, value: float) -> None:

@@ -87,7 +87,7 @@ class Child:
   Attributes:
     text: node text, with the interpreter's output if there is any.
     kind: STEP, CODE or ANSWER.
-    logprob: log-probability of the policy's text, in nats.
+    logprob: log-probability of the policy's text, in nats; nan if unknown.
     ppm: the PPM's value of the path up to this node, nan without one.
     visits: initial visits (1 if the PPM's value counts as a visit).
     value_sum: sum of the values of these visits.
@@ -139,7 +139,7 @@ class Tree:
     visits, value_sum: N(s) and q(s) of paper Eq. 1 and 2.
     ppm: the PPM's value, nan if there is none.
     reward: the value that an answer backs up, nan for other nodes.
-    logprob: log-probability of each node's own text, in nats.
+    logprob: log-probability of each node's own text, in nats; nan if unknown.
     first_child, num_children: children are at [first, first + num).
     exhausted: whether nothing is left to select at or below the node.
     texts, answers: lists of length N.

@@ -51,6 +51,9 @@ FINISHES: dict[str, Finish] = {
   END_OF_ANSWER: "answer",
 }
 
+# What `problem_with` says of an answer without a box.
+NO_BOX = "no boxed answer"
+
 # Most characters of a step's output that the model sees; the middle of a longer
 # output is removed (as in the released code).
 SHOWN_OUTPUT = 1024
@@ -84,7 +87,7 @@ def problem_with(prefix: Prefix, text: str, finish: Finish) -> str | None:
   if not text.endswith(inner):
     return f"text after {inner}"
   if finish == "answer":
-    return None if "\\boxed{" in text else "no boxed answer"
+    return None if "\\boxed{" in text else NO_BOX
   return None if code_of(text).strip() else "no code"
 
 

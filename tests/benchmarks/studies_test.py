@@ -1,5 +1,7 @@
 """Ways to solve at equal tokens, worked out by hand."""
 
+import collections
+
 import numpy as np
 from absl.testing import absltest
 
@@ -40,7 +42,7 @@ class StudiesTest(absltest.TestCase):
     self.assertEqual(first.tokens, 30)
     found = {
       (each.source, each.choice, each.units): each
-      for each in studies.ways(runs, 30)
+      for each in studies.ways(runs, ("puct", "ppm"), 30)
     }
     # One sample of 20 tokens fits into 30.
     self.assertCountEqual(found, [("puct", "any", 1), ("samples", "any", 1)])
@@ -55,7 +57,7 @@ class StudiesTest(absltest.TestCase):
     runs = [run_of("1221", "212111")]
     found = {
       (each.source, each.choice): each.right.tolist()
-      for each in studies.ways(runs, 60)
+      for each in studies.ways(runs, ("puct", "ppm"), 60)
     }
     self.assertEqual(
       found,
@@ -69,6 +71,39 @@ class StudiesTest(absltest.TestCase):
         ("samples", "majority"): [[0, 1]],
       },
     )
+
+  def test_what_is_shown_of_a_source(self):
+    run = run_of("1221", "212111")
+    # Two models value the same samples; a vote of them all is shown once.
+    for reward in ("ppm", "orm"):
+      run["samples", reward] = {
+        name: row
+        | {
+          "trajectories": [
+            each | {"value": value}
+            for each, value in zip(
+              row["trajectories"], (0.5, 0.6, 0.4), strict=True
+            )
+          ]
+        }
+        for name, row in run["samples", ""].items()
+      }
+    # One that has solved fewer problems, and one whose unit costs more.
+    run["beam", "ppm"] = {"p0": run["puct", "ppm"]["p0"]}
+    run["rebase", "ppm"] = {
+      name: row | {"spent": [99], "tokens": 99}
+      for name, row in run["puct", "ppm"].items()
+    }
+    found = collections.defaultdict(set)
+    for each in studies.ways([run], ("puct", "ppm"), 60):
+      found[each.source, each.reward].add((each.choice, each.units))
+    both = {("pass", 3), ("majority", 3)}
+    valued = {("best", 3), ("weighted", 3), ("top_k", 3)}
+    self.assertEqual(found["samples", ""], both)
+    self.assertEqual(found["samples", "ppm"], valued)
+    self.assertEqual(found["samples", "orm"], valued)
+    self.assertNotIn(("beam", "ppm"), found)
+    self.assertEqual({units for _, units in found["rebase", "ppm"]}, {1})
 
   def test_other_problems_are_refused(self):
     runs = [run_of("1221", "212111"), run_of("1221", "212111")]

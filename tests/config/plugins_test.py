@@ -111,6 +111,8 @@ class PluginsTest(parameterized.TestCase):
     ("policy.backend", "own_plugin:twice", r"must take \(config, folder\)"),
     ("search.method", "beam", "one of 'mcts', or a function of yours as 'mod"),
     ("eval.search.method", "own_plugin:twise", "did you mean twice"),
+    ("search.selection", "pucct", "one of 'uct', 'puct', or a function of you"),
+    ("search.selection", "own_plugin:twice", r"must take \(tree, node, config"),
     ("grader.function", "own_plugin", "must be a function of yours as 'modul"),
     ("grader.function", "own_plugin:twice", r"must take \(gold, predicted\)"),
     ("train.source", "own_plugin:twice", r"must take \(\), and takes \(x\)"),

@@ -23,6 +23,7 @@ class ValidateTest(parameterized.TestCase):
     ("grader.seconds", -1.0),
     ("search.rollouts", 0),
     ("search.c", -0.5),
+    ("search.max_consecutive_errors", 0),
     ("eval.search.candidates", -3),
     ("eval.samples", -1),
     ("study.samples", -1),

@@ -43,7 +43,7 @@ def solve(method, given=None, own=None) -> list[dict]:
 
 
 class SolversTest(parameterized.TestCase):
-  @parameterized.parameters(*config_lib.StudyConfig().methods)
+  @parameterized.parameters(*config_lib.METHODS)
   def test_records(self, method):
     sampled = method in ("greedy", "samples")
     own = calls(POLICY.block, None) if sampled else calls()
@@ -277,7 +277,7 @@ class SolversTest(parameterized.TestCase):
     self.assertGreater(*counts)
 
   def test_every_method_of_the_config_is_there(self):
-    self.assertCountEqual(solvers.METHODS, config_lib.StudyConfig().methods)
+    self.assertCountEqual(solvers.METHODS, config_lib.METHODS)
     self.assertCountEqual(solvers.METHODS, sources.SOURCES)
 
   def test_beams_and_diverse_beams_differ_by_groups_alone(self):

@@ -30,6 +30,7 @@ class StudyTest(studying.StudyingCase):
   def test_everything_that_the_config_names(self):
     context = self.context()
     context.config.study.updates = 7
+    context.config.study.methods = tuple(solvers.METHODS)
     study.study(context, 1)
     self.assertEqual([each[2:] for each in self.trained], [("orm", "orm", 7)])
     rows = study_tables.read(context.folder(1, "study"))

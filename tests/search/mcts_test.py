@@ -44,6 +44,14 @@ class BruteForceTest(parameterized.TestCase):
     self.assertLen(found, 18)
     self.assertEqual(sum(each.correct for each in found), 5)
 
+  def test_a_wrong_selection_costs_nothing(self):
+    def expand(*_):
+      self.fail("it was called")
+
+    config = config_of(selection="pucct")
+    with self.assertRaisesRegex(ValueError, "selection='pucct' must be one of"):
+      mcts.search(PROBLEMS, config, calls_of(expand))
+
   @parameterized.parameters(1, 4, 9)
   def test_q_is_the_mean_of_the_visited_answers_below(self, rollouts):
     config = config_of(rollouts=rollouts, candidates=5)

@@ -1,5 +1,6 @@
 """Selection and backup against hand-computed values and invariants."""
 
+import dataclasses
 import math
 import sys
 
@@ -57,6 +58,18 @@ class UctTest(parameterized.TestCase):
     self.assertEqual(selection.select_child(tree, 0, of("inf")), 2)
     self.assertEqual(selection.select_child(tree, 0, of("zero")), 3)
 
+  def test_one_visit_has_its_whole_bonus(self):
+    # Q = 0.5, N = 1 and ln 4 = 1.3862944.
+    tree = fan((3, -3.0), (1, 0.5), root=4)
+    np.testing.assert_allclose(
+      selection.uct(tree, 0, of())[1], 0.5 + 2 * math.sqrt(1.3862944), 1e-7
+    )
+
+  def test_of_infinite_scores_the_best_q_wins(self):
+    tree = fan((1, 0.5), (0, 0.0), root=1, ppm=[0.0, -1.0])
+    config = dataclasses.replace(of("inf"), annotation="ppm")
+    self.assertEqual(selection.select_child(tree, 0, config), 2)
+
   @parameterized.parameters(0, 1)
   def test_first_descent_is_greedy_on_the_ppm(self, root):
     # N_parent is at most 1 and ln 1 = 0, so that there is no bonus.
@@ -76,14 +89,19 @@ class UctTest(parameterized.TestCase):
   @parameterized.parameters("inf", "zero")
   def test_uncounted_ppm_value_orders_unvisited_children(self, unvisited):
     tree = fan(*[(0, 0.0)] * 3, root=0, ppm=[-0.5, 0.5, 0.25])
+    config = dataclasses.replace(of(unvisited), annotation="ppm")
     np.testing.assert_array_equal(
-      selection.q_values(tree, 0), [-0.5, 0.5, 0.25]
+      selection.q_values(tree, 0, config), [-0.5, 0.5, 0.25]
     )
-    self.assertEqual(selection.select_child(tree, 0, of(unvisited)), 2)
+    self.assertEqual(selection.select_child(tree, 0, config), 2)
+    # Eq. 2 knows no value of the PPM.
+    np.testing.assert_array_equal(
+      selection.q_values(tree, 0, of(unvisited)), [0, 0, 0]
+    )
     # Once visited, only what was backed up counts.
     selection.backup(tree, 2, -1.0)
     np.testing.assert_array_equal(
-      selection.q_values(tree, 0), [-0.5, -1.0, 0.25]
+      selection.q_values(tree, 0, config), [-0.5, -1.0, 0.25]
     )
 
   def test_a_wrong_branch_is_left_at_once_and_later_when_it_is_old(self):
@@ -140,6 +158,7 @@ class UctTest(parameterized.TestCase):
     np.testing.assert_array_equal(tree.value_sum, [1, 1, 1, 0])
     # The other answer is left to select.
     np.testing.assert_array_equal(tree.exhausted, [False, False, True, False])
+    self.assertEqual(tree.growth, [(0, 4, right)])
     selection.finish(tree, wrong)
     np.testing.assert_array_equal(tree.visits, [2, 2, 1, 1])
     np.testing.assert_array_equal(tree.value_sum, [0.5, 0.5, 1, -0.5])
@@ -178,20 +197,26 @@ class PuctTest(parameterized.TestCase):
     tree = self.tree((0, 0.0, 0.1), (0, 0.0, 0.5), (0, 0.0, 0.4))
     config = SearchConfig(selection="puct")
     self.assertEqual(selection.select_leaf(tree, config), 2)
+    np.testing.assert_allclose(selection.puct(tree, 0, config), [0.2, 1, 0.8])
 
-  def test_probabilities_that_nothing_can_hold(self):
+  def test_probabilities_that_no_number_can_hold(self):
     # exp(-1000) is 0, and the share of the likelier is 1 / (1 + 1 / e).
     tree = self.tree((1, 0.0, 1.0), (1, 0.0, 1.0))
     tree.logprob[1:] = -1000, -1001
     bonus = selection.puct(tree, 0, of(c=2.0))
     np.testing.assert_allclose(bonus, np.sqrt(2) / (1 + np.exp([-1.0, 1.0])))
+    tree.logprob[1:] = 0, -2000
+    bonus = selection.puct(tree, 0, of(c=2.0))
+    np.testing.assert_allclose(bonus, [np.sqrt(2), 0])
 
-  def test_an_unknown_probability_is_the_mean_of_the_known(self):
-    tree = self.tree((1, 0.0, 0.1), (1, 0.0, 0.9), (1, 0.0, 0.3))
-    tree.logprob[2] = math.nan
-    shares = selection.puct(tree, 0, of(c=2.0)) / np.sqrt(3)
-    np.testing.assert_allclose(shares, [1 / 6, 2 / 6, 3 / 6])
-    tree.logprob[1:] = math.nan
+  @parameterized.parameters(math.nan, -math.inf)
+  def test_an_unknown_probability_is_the_mean_of_the_known(self, unknown):
+    tree = self.tree(*[(1, 0.0, each) for each in (0.1, 0.5, 0.8, 0.3)])
+    tree.logprob[2] = unknown
+    # 0.1, 0.4, 0.8 and 0.3, and sqrt(4) / 2 = 1.
+    bonus = selection.puct(tree, 0, of(c=1.6))
+    np.testing.assert_allclose(bonus, [0.1, 0.4, 0.8, 0.3])
+    tree.logprob[1:] = unknown
     with self.assertRaisesRegex(ValueError, "needs the policy's log-prob"):
       selection.puct(tree, 0, of())
 
@@ -219,7 +244,12 @@ class PluginTest(parameterized.TestCase):
     self.assertEqual(selection.select_leaf(tree, config), 1)
 
   @parameterized.parameters(
-    ([1.0],), ([1.0, math.nan],), (None,), (["a", "b"],), ([[1.0, 2.0]],)
+    ([1.0],),
+    ([1.0, math.nan],),
+    (None,),
+    (["a", "b"],),
+    ([[1.0, 2.0]],),
+    ([10**400, 1],),
   )
   def test_what_is_no_score_says_so(self, found):
     config = self.config(lambda tree, node, config: found)
@@ -227,6 +257,10 @@ class PluginTest(parameterized.TestCase):
       plugins.PluginError, "must return 2 numbers, one for each child, not"
     ):
       selection.select_leaf(fan(*[(1, 0.0)] * 2, root=2), config)
+
+  def test_a_word_that_names_nothing(self):
+    with self.assertRaisesRegex(ValueError, "'pucct' must be one of 'uct', 'p"):
+      selection.scores_of(SearchConfig(selection="pucct"))
 
 
 class BackupTest(absltest.TestCase):
