@@ -18,13 +18,14 @@ import numpy as np
 from absl import app, flags
 
 from rstar_jax.config import identity
-from rstar_jax.config.schema import DataConfig
+from rstar_jax.config.schema import DataConfig, SearchConfig
 from rstar_jax.data.problems import load_problems
 from rstar_jax.evaluation import choices, intervals, solutions, solvers
 from rstar_jax.pipeline import backends, run
 from rstar_jax.search import driver, mcts, sampling
+from rstar_jax.search.requests import Calls
 from rstar_jax.storage import layout, store
-from rstar_jax.types import Problem
+from rstar_jax.types import Problem, Score
 
 _WORKDIR = flags.DEFINE_list("workdir", ["runs/long-0"], "Folders of runs.")
 _ROUND = flags.DEFINE_integer("round", 1, "Round of the models.", 1)
@@ -42,39 +43,58 @@ def solved(
   """Yields each way to answer, and the outcomes of a run's models."""
   folder = store.path(workdir)
   config = identity.from_json((folder / layout.CONFIG).read_text())
-  settings = dataclasses.replace(config.eval.search, rollouts=1)
-  how, name = settings.trajectory_value, ("val",)
   with run.open_run(config, folder, reads=True) as context:
     backend = backends.trained(context, _ROUND.value)
-    for method in ("puct", "uct"):
-      selecting = dataclasses.replace(settings, selection=method)
-      trees = mcts.search(
-        *(problems, selecting, backend.steps(), config.seed), name=name
-      )
-      rows = [
-        solutions.of_tree(each, method, _SPLIT.value, how) for each in trees
-      ]
-      yield method, [choices.choose(each, "best") for each in rows]
-    count = _SAMPLES.value
-    samples = driver.run_searches(
-      [
-        sampling.solutions(each, count, config.seed, name=name)
-        for each in problems
-      ],
+    yield from answers(
+      problems,
+      config.eval.search,
+      backend.steps(),
       backend.blocks(),
-      settings.in_flight,
+      backend.score,
+      config.seed,
     )
-    rows = [
-      solutions.of_samples(problem, "samples", _SPLIT.value, found)
-      for problem, found in zip(problems, samples, strict=True)
-    ]
-    questions = [each.question for each in problems]
-    rows = solvers.rescore(rows, questions, backend.score, how)
-    for choice in _CHOICES:
-      yield (
-        f"{choice} of {count}",
-        [choices.choose(each, choice) for each in rows],
-      )
+
+
+def answers(
+  problems: Sequence[Problem],
+  config: SearchConfig,
+  steps: Calls,
+  blocks: Calls,
+  score: Score,
+  seed: int,
+) -> Iterator[tuple[str, list[choices.Outcome]]]:
+  """Yields each way to answer, and its outcomes by problem.
+
+  Args:
+    problems: to solve.
+    config: of the searches, but for its rollouts and its selection.
+    steps: of searches.
+    blocks: of samples; `score` values them.
+    score: the reward model.
+    seed: of the run.
+  """
+  name, how, split = ("val",), config.trajectory_value, _SPLIT.value
+  for method in ("puct", "uct"):
+    selecting = dataclasses.replace(config, rollouts=1, selection=method)
+    trees = mcts.search(problems, selecting, steps, seed, name=name)
+    rows = [solutions.of_tree(each, method, split, how) for each in trees]
+    yield method, [choices.choose(each, "best") for each in rows]
+  count = _SAMPLES.value
+  samples = driver.run_searches(
+    [sampling.solutions(each, count, seed, name=name) for each in problems],
+    blocks,
+    config.in_flight,
+  )
+  rows = [
+    solutions.of_samples(problem, "samples", split, found)
+    for problem, found in zip(problems, samples, strict=True)
+  ]
+  rows = solvers.rescore(rows, [each.question for each in problems], score, how)
+  for choice in _CHOICES:
+    yield (
+      f"{choice} of {count}",
+      [choices.choose(each, choice) for each in rows],
+    )
 
 
 def lines(found: dict[str, list[list[choices.Outcome]]]) -> Iterator[dict]:
