@@ -56,12 +56,18 @@ class Way:
 
 
 def by_set(rows: Iterable[Record]) -> dict[str, Found]:
-  """Groups a run's records by set of problems."""
+  """Groups a run's records by set of problems.
+
+  Of two records of a problem, the last one with values counts, else the first;
+  see `lengths.by_set`.
+  """
   sets: dict[str, Found] = {}
   for row in rows:
     key = row["source"], row.get("reward") or ""
     found = sets.setdefault(row["split"], {})
-    found.setdefault(key, {})[row["problem_id"]] = row
+    group = found.setdefault(key, {})
+    if row["problem_id"] not in group or choices.valued([row]):
+      group[row["problem_id"]] = row
   return sets
 
 
@@ -126,7 +132,7 @@ def table(runs: Sequence[Found], first: Way) -> list[str]:
         str(each.units),
         f"{100 * each.right.mean():.1f} ({by_run})",
         f"{each.tokens:.0f}",
-        f"{100 * apart.mean():.1f} [{100 * low:.1f}, {100 * high:.1f}]",
+        intervals.percent(float(apart.mean()), low, high),
       ]
     )
   head = ["source", "reward", "choice", "units", "right, %", "tokens", "less"]

@@ -34,6 +34,14 @@ def run_of(search: str, samples: str) -> studies.Found:
   return found
 
 
+def valued(row: dict, values: tuple[float, ...]) -> dict:
+  """Returns a record with a value for each of its solutions."""
+  solutions = zip(row["trajectories"], values, strict=True)
+  return row | {
+    "trajectories": [t | {"value": value} for t, value in solutions]
+  }
+
+
 class StudiesTest(absltest.TestCase):
   def test_each_way_has_what_the_first_costs(self):
     runs = [run_of("1221", "212111"), run_of("1111", "222122")]
@@ -77,15 +85,7 @@ class StudiesTest(absltest.TestCase):
     # Two models value the same samples; a vote of them all is shown once.
     for reward in ("ppm", "orm"):
       run["samples", reward] = {
-        name: row
-        | {
-          "trajectories": [
-            each | {"value": value}
-            for each, value in zip(
-              row["trajectories"], (0.5, 0.6, 0.4), strict=True
-            )
-          ]
-        }
+        name: valued(row, (0.5, 0.6, 0.4))
         for name, row in run["samples", ""].items()
       }
     # One that has solved fewer problems, and one whose unit costs more.
@@ -97,13 +97,20 @@ class StudiesTest(absltest.TestCase):
     found = collections.defaultdict(set)
     for each in studies.ways([run], ("puct", "ppm"), 60):
       found[each.source, each.reward].add((each.choice, each.units))
-    both = {("pass", 3), ("majority", 3)}
-    valued = {("best", 3), ("weighted", 3), ("top_k", 3)}
-    self.assertEqual(found["samples", ""], both)
-    self.assertEqual(found["samples", "ppm"], valued)
-    self.assertEqual(found["samples", "orm"], valued)
+    votes = {("pass", 3), ("majority", 3)}
+    by_value = {("best", 3), ("weighted", 3), ("top_k", 3)}
+    self.assertEqual(found["samples", ""], votes)
+    self.assertEqual(found["samples", "ppm"], by_value)
+    self.assertEqual(found["samples", "orm"], by_value)
     self.assertNotIn(("beam", "ppm"), found)
     self.assertEqual({units for _, units in found["rebase", "ppm"]}, {1})
+
+  def test_a_record_with_values_is_kept(self):
+    plain = run_of("1221", "212111")["samples", ""]["p0"]
+    better = valued(plain, (0.5, 0.6, 0.4))
+    for rows in ([plain, better], [better, plain]):
+      (found,) = studies.by_set(rows).values()
+      self.assertEqual(found, {("samples", ""): {"p0": better}})
 
   def test_other_problems_are_refused(self):
     runs = [run_of("1221", "212111"), run_of("1221", "212111")]
