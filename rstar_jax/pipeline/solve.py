@@ -7,6 +7,7 @@ that equal questions have equal answers.
 import concurrent.futures
 import dataclasses
 import functools
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -101,8 +102,8 @@ class Solution:
   Attributes:
     steps: node texts; () without an answer.
     answer: the boxed answer; None where no candidate reached one.
-    values: the reward model's value after each step, -1 to 1; None without a
-      reward model.
+    values: the reward model's value after each step, -1 to 1, None for a step
+      that was not valued; None without a reward model.
     tokens: all tokens generated for the question.
     tree: the searched tree; None for samples.
     node: index of the answer's node in the tree.
@@ -112,7 +113,7 @@ class Solution:
 
   steps: Prefix
   answer: str | None
-  values: list[float] | None
+  values: list[float | None] | None
   tokens: int = 0
   tree: Tree | None = None
   node: int | None = None
@@ -136,9 +137,12 @@ class Solution:
   def render(self) -> str:
     """Returns the steps as text, each with its value."""
     lines = []
-    for number, text in enumerate(self.steps, 1):
-      value = f", PPM {self.values[number - 1]:+.2f}" if self.values else ""
-      lines += [f"--- step {number}{value}", text.strip("\n")]
+    values = self.values or [None] * len(self.steps)
+    for number, (text, value) in enumerate(
+      zip(self.steps, values, strict=True), 1
+    ):
+      valued = "" if value is None else f", PPM {value:+.2f}"
+      lines += [f"--- step {number}{valued}", text.strip("\n")]
     return "\n".join([*lines, "", f"Answer: {self.answer}"])
 
 
@@ -452,7 +456,9 @@ class Solver:
       return Solution((), None, None, tree.tokens, tree)
     values = None
     if self._valued:
-      values = [float(tree.ppm[each]) for each in tree.path(node)[1:]]
+      # NaN stands for a node that was not valued.
+      path = [float(tree.ppm[each]) for each in tree.path(node)[1:]]
+      values = [None if math.isnan(value) else value for value in path]
     found = tree.prefix(node), tree.answers[node]
     return Solution(*found, values, tree.tokens, tree, node)
 

@@ -3,6 +3,7 @@
 import collections
 import concurrent.futures
 import dataclasses
+import json
 import threading
 from unittest import mock
 
@@ -62,6 +63,21 @@ class SolveTest(SolvingCase):
     ]
     np.testing.assert_allclose(solution.values, expected, rtol=1e-6)
 
+  def test_a_search_that_values_answers_alone(self):
+    self.finish(1)
+    search = self.context.config.eval.search
+    search.annotation, search.terminal_reward = "terminal", "ppm"
+    search.trajectory_value = "last"
+    solution = solve.solve(self.context, 1, "four")
+    *steps, last = solution.values
+    self.assertNotEmpty(steps)
+    self.assertEqual(set(steps), {None})
+    *before, text = solution.steps
+    [[expected]] = testing.score_by_hash(["four"], [before], [[text]])
+    self.assertAlmostEqual(last, float(expected), places=6)
+    json.dumps(solution.to_record(), allow_nan=False)
+    self.assertEqual(solution.render().count("PPM"), 1)
+
   def test_no_answer_is_one_line(self):
     self.device.policy = mock.Mock(side_effect=never_done)
     self.device.policy.block = never_done
@@ -81,6 +97,9 @@ class SolveTest(SolvingCase):
       "--- step 1, PPM +0.50\na = 1\n--- step 2, PPM -0.25\nprint(a)\n\n"
       "Answer: 1",
     )
+    for values in (None, [None]):
+      solution = solve.Solution(("a = 1\n",), None, values)
+      self.assertEqual(solution.render(), "--- step 1\na = 1\n\nAnswer: None")
 
 
 class SolverTest(SolvingCase, parameterized.TestCase):

@@ -1,5 +1,7 @@
 """The page in a real browser: a question, a tree that grows, other budgets."""
 
+from unittest import mock
+
 from absl.testing import absltest
 
 from tests.report import opened
@@ -86,6 +88,22 @@ class AskTest(BrowserCase):
     # The first one again.
     self.page.click(".kept tbody tr:first-child button")
     self.assertEqual(self.page.count(".tree"), 1)
+    self.assert_quiet()
+
+  def test_a_step_that_was_not_valued(self):
+    search = self.solver._config.eval.search
+    with mock.patch.multiple(
+      search,
+      annotation="terminal",
+      terminal_reward="ppm",
+      trajectory_value="last",
+    ):
+      self.open("#question=four&method=search&rollouts=2&candidates=2&seed=3")
+      self.page.click(".ask button.main")
+      self.answered(1)
+    self.assertGreater(self.page.count(".solution li"), 1)
+    self.assertEqual(self.page.count(".solution .value"), 1)
+    self.assertIn("PPM", self.page.text(".solution li:last-child .value"))
     self.assert_quiet()
 
   def test_a_phone_in_the_dark_with_keys_alone(self):

@@ -4,7 +4,7 @@
 // it grows, and then the solution beside the whole tree. All text of the model
 // becomes text nodes.
 Report.ask = (() => {
-  const { el, signed, number, plural, say, duration } = Report.dom;
+  const { el, signed, number, plural, known, say, duration } = Report.dom;
   const METHODS = { search: "Search", best_of_n: "Best of samples, by the PPM",
     majority: "Vote of samples", greedy: "Likeliest solution" };
   const SIZES = { search: ["rollouts", "candidates"], majority: ["samples"],
@@ -173,7 +173,7 @@ Report.ask = (() => {
       const last = text.includes("<answer>");
       return el("li", {},
         el("p", { class: "note" }, last ? "Answer" : `Step ${index + 1}`,
-          value !== undefined && el("span", { class: "value" },
+          known(value) && el("span", { class: "value" },
             `PPM ${signed(value)}`)),
         el("pre", { class: "code", tabindex: 0 }, code),
         output !== null && el("pre", { class: "output", tabindex: 0 },
