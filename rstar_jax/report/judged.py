@@ -33,10 +33,12 @@ def of_round(
   """
   splits: dict[str, list[tuple[Judged, str]]] = {}
   for path in sorted((folder / "eval").glob(f"*/{layout.TREES_OF}shard-*")):
-    judged = list(_judged(path, evaluation))
-    if judged:
-      rows = each_row(path.with_name(path.name.removeprefix(layout.TREES_OF)))
-      splits.setdefault(next(rows)["split"], []).extend(judged)
+    # Trees are written first, so that these may be missing.
+    rows = each_row(path.with_name(path.name.removeprefix(layout.TREES_OF)))
+    if (first := next(rows, None)) and (
+      judged := list(_judged(path, evaluation))
+    ):
+      splits.setdefault(first["split"], []).extend(judged)
   return [
     {
       "split": split,

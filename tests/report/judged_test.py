@@ -75,6 +75,12 @@ class DecisionsTest(absltest.TestCase):
     self.write([tree])
     self.assertEqual(self.read(), [])
 
+  def test_a_run_that_was_killed_before_the_records_of_its_trees(self):
+    self.write([workdirs.generated(0, right=True)])
+    (path,) = self.folder.glob("round_1/eval/*/shard-*")
+    path.unlink()
+    self.assertEqual(self.read(), [])
+
   def test_no_evaluation(self):
     self.assertEqual(self.read(), [])
 
