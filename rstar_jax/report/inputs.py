@@ -48,8 +48,7 @@ def read(workdir: epath.PathLike, budget: Budget | None = None) -> dict:
   workdir = epath.Path(workdir)
   if not workdir.is_dir():
     raise ValueError(f"{workdir} is not a folder: give the --workdir of a run")
-  results = _object(workdir / layout.RESULTS) or {}
-  results = {"config": {}, "rows": [], "solved": [], "ppm": []} | results
+  results = _results(_object(workdir / layout.RESULTS) or {})
   numbers = layout.rounds(each.name for each in workdir.iterdir())
   folders = {each: workdir / layout.round_name(each) for each in numbers}
   config = _object(workdir / layout.CONFIG) or results["config"]
@@ -74,7 +73,7 @@ def read(workdir: epath.PathLike, budget: Budget | None = None) -> dict:
   return {
     "name": workdir.name,
     "results": results,
-    "metrics": list(each_row(workdir / layout.METRICS)),
+    "metrics": _metrics(each_row(workdir / layout.METRICS)),
     "rounds": rounds,
     "problems": forest.problems,
     "trees": forest.trees,
@@ -93,8 +92,7 @@ def now(name: str, files: Snapshot) -> dict[str, Any]:
     The dict of `read`, without problems and trees, and "config". A round's
     figures are there as soon as its stage is done; results.json may be older.
   """
-  results = {"config": {}, "rows": [], "solved": [], "ppm": []}
-  results |= files.read(layout.RESULTS)
+  results = _results(files.read(layout.RESULTS))
   config = files.read(layout.CONFIG) or results["config"]
   rounds = []
   for number in layout.rounds(files.folders()):
@@ -113,10 +111,7 @@ def now(name: str, files: Snapshot) -> dict[str, Any]:
         **manifests,
       }
     )
-  metrics = [
-    {k: v if _is_finite(v) else None for k, v in line.items()}
-    for line in files.lines(layout.METRICS)
-  ]
+  metrics = _metrics(files.lines(layout.METRICS))
   return {
     "name": name,
     "config": config,
@@ -140,6 +135,45 @@ def now(name: str, files: Snapshot) -> dict[str, Any]:
     "trees": [],
     "sets": [],
   }
+
+
+def shown(names: Iterable[str]) -> list[str]:
+  """Returns those of a run's files that `now` reads."""
+  tops = (layout.CONFIG, layout.RESULTS, layout.METRICS)
+  return [
+    each
+    for each in names
+    if each in tops or each.rpartition("/")[2] == layout.MANIFEST
+  ]
+
+
+def _results(found: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns results.json with its fields, and of rows those of a known form."""
+  config = found.get("config")
+  return {
+    "config": config if isinstance(config, dict) else {},
+    "rows": _rows(found.get("rows"), round=int, split=str, method=str),
+    "solved": _rows(found.get("solved"), round=int),
+    "ppm": _rows(found.get("ppm"), round=int),
+  }
+
+
+def _rows(found: Any, **fields: type) -> list[dict[str, Any]]:
+  """Returns the objects in a list that have fields of these types."""
+  return [
+    each
+    for each in (found if isinstance(found, list) else ())
+    if isinstance(each, dict)
+    and all(type(each.get(name)) is kind for name, kind in fields.items())
+  ]
+
+
+def _metrics(lines: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+  """Returns lines of metrics, with None for what is no finite number."""
+  return [
+    {k: v if _is_finite(v) else None for k, v in line.items()}
+    for line in scalars.stepped(lines)
+  ]
 
 
 def _with_newer(

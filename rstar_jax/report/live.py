@@ -62,7 +62,8 @@ class Watch:
     """Reads a folder for the first time.
 
     Raises:
-      ValueError: there is no such folder, or it is not a run's.
+      ValueError: there is no such folder, it is not a run's, or a file of it
+        cannot be shown.
       OSError: it cannot be read.
     """
     _check(workdir)
@@ -137,9 +138,17 @@ class Watch:
       progress = status.look(self.workdir, files)
     except ValueError as error:
       problem = str(error)
-    read = inputs.now(self.workdir.name, files)
+    try:
+      read = inputs.now(self.workdir.name, files)
+      overview = overview_lib.overview(read)
+    except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
+      # One of these is in a form that no version writes.
+      names = " or ".join(inputs.shown(changed))
+      raise ValueError(
+        f"cannot be shown: {names} has another form "
+        f"({type(error).__name__}: {error})"
+      ) from error
     self._newest.read(files, changed, read["config"])
-    overview = overview_lib.overview(read)
     overview["live"] = _of_status(progress)
     overview["live"]["said"] = problem
     overview["live"]["samples"] = list(self._newest.samples)

@@ -254,8 +254,8 @@ def metrics_of(files: Snapshot, host: int = 0) -> list[dict[str, Any]]:
   name = layout.host_folder(pathlib.PurePath(), host) / layout.METRICS
   return [
     line
-    for line in files.lines(str(name))
-    if all(_is_number(line.get(each)) for each in ("step", "time", "elapsed"))
+    for line in scalars.stepped(files.lines(str(name)))
+    if all(_is_number(line.get(each)) for each in ("time", "elapsed"))
     and all(map(_is_number, line.values()))
   ]
 

@@ -14,7 +14,7 @@ tokens/s and seconds; and by turn, round_1_rollout/reward.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from rstar_jax.storage import layout
@@ -49,6 +49,13 @@ def of_training(prefix: str) -> tuple[int, str] | None:
   """Returns the round and name in a training's prefix, None for others."""
   match = _TRAINING.fullmatch(prefix)
   return (int(match[1]), match[2]) if match else None
+
+
+def stepped(lines: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+  """Yields the lines of metrics that have an integer "step"."""
+  for line in lines:
+    if type(line.get("step")) is int:
+      yield dict(line)
 
 
 def accuracies(

@@ -1,5 +1,6 @@
 """Tests of how the report reads a workdir."""
 
+import json
 import pathlib
 
 from absl.testing import absltest
@@ -67,6 +68,34 @@ class ReadTest(absltest.TestCase):
     self.assertEqual(found["results"]["rows"], [])
     self.assertRegex(
       logs.output[0], "results.json is nested too deeply: taken as"
+    )
+
+  def test_records_of_another_form_are_left_out(self):
+    workdirs.write(self.folder)
+    wanted = inputs.read(self.folder)
+    self.assertNotEmpty(wanted["results"]["rows"])
+    with (self.folder / "metrics.jsonl").open("a") as file:
+      file.write('{"round_1_sft/loss": 2.0}\n{"step": true, "a/loss": 1}\n')
+    path = self.folder / "results.json"
+    results = json.loads(path.read_text())
+    row = results["rows"][0]
+    for name in ("round", "split", "method"):
+      results["rows"].append(row | {name: []})
+    path.write_text(json.dumps(results))
+    found = inputs.read(self.folder)
+    self.assertEqual(found["results"], wanted["results"])
+    self.assertEqual(found["metrics"], wanted["metrics"])
+    path.write_text('{"rows": null, "config": []}')
+    found = inputs.read(self.folder)["results"]
+    self.assertEqual((found["rows"], found["config"]), ([], {}))
+
+  def test_a_metric_that_is_no_number_is_none(self):
+    (self.folder / "metrics.jsonl").write_text(
+      '{"step": 1, "a/seconds": "x", "b/seconds": [], "c/seconds": 2.5}\n'
+    )
+    self.assertEqual(
+      inputs.read(self.folder)["metrics"],
+      [{"step": 1, "a/seconds": None, "b/seconds": None, "c/seconds": 2.5}],
     )
 
   def test_no_folder(self):

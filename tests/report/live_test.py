@@ -184,6 +184,46 @@ class WatchTest(parameterized.TestCase):
     (curve,) = self.overview(watch)["losses"]
     self.assertEqual(curve["points"], [[2, 0.5]])
 
+  def test_records_of_another_form_are_left_out(self):
+    workdirs.write(self.folder)
+    wanted = self.overview(live.Watch(self.folder))
+    self.assertNotEmpty(wanted["losses"])
+    with (self.folder / "metrics.jsonl").open("a") as file:
+      for step in ("", '"step": null, ', '"step": "3", ', '"step": 1.5, '):
+        file.write(f'{{{step}"round_1_sft/loss": 2.0, "eval/seconds": 9}}\n')
+    path = self.folder / "results.json"
+    found = json.loads(path.read_text())
+    for name in ("rows", "solved", "ppm"):
+      found[name] += [{}, None, [], {"round": "1"}]
+    path.write_text(json.dumps(found))
+    watch = live.Watch(self.folder)
+    self.assertEqual(self.overview(watch) | {"live": 0}, wanted | {"live": 0})
+    for nothing in (None, 3, {}):
+      path.write_text(json.dumps(dict.fromkeys(found, nothing)))
+      for each in self.overview(watch)["accuracy"]:
+        self.assertEqual(each["lines"], [])
+
+  def test_a_file_that_cannot_be_shown_is_named(self):
+    workdirs.write(self.folder)
+    watch = live.Watch(self.folder)
+    shown = watch.shown
+    for name, bad in (
+      ("config.json", {"eval": 3}),
+      ("round_1/ppm/MANIFEST.json", {"held_out_step": 3}),
+    ):
+      store.write(self.folder / name, json.dumps(bad).encode())
+      self.assertRegex(
+        watch.now()["error"],
+        f"^[^\n]*: cannot be shown: {name} has another form "
+        r"\(AttributeError: [^\n]*\)$",
+      )
+      self.assertEqual(watch.shown, shown)
+      with self.assertRaisesRegex(ValueError, f"^cannot be shown: .*{name}"):
+        live.Watch(self.folder)
+      store.write(self.folder / name, b"{}")
+      self.assertEqual(watch.now()["error"], "")
+      shown = watch.shown
+
   def test_what_was_not_written_by_anybody_we_know(self):
     workdirs.write(self.folder)
     folder = self.folder / "round_1" / "trees"

@@ -15,6 +15,11 @@ class ScalarsTest(absltest.TestCase):
     for other in ("eval", "round_1", "bootstrap_train", "round_x_sft"):
       self.assertIsNone(scalars.of_training(other))
 
+  def test_lines_with_a_step(self):
+    known = {"step": 3, "a/loss": 1.0}
+    bad = [{}, *({"step": each} for each in (None, "3", 1.5, True, []))]
+    self.assertEqual(list(scalars.stepped([*bad, known, *bad])), [known])
+
   def test_an_evaluation(self):
     rows = [
       {"split": "hf:a/b/test", "method": method, "accuracy": number / 10}
