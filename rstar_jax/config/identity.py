@@ -11,6 +11,16 @@ from rstar_jax import outside
 from rstar_jax.config import closed
 from rstar_jax.config.schema import Config
 
+# What only makes training data and models. An answer depends on all else, and
+# on the models.
+_OF_TRAINING = frozenset(
+  (
+    *("train", "decontaminate", "search", "remote", "extract", "rounds"),
+    *("train_mesh", "sft", "sft_from", "reinforce"),
+    *("ppm", "ppm_head", "reward", "reward_balanced"),
+  )
+)
+
 
 def identity(config: Any) -> dict[str, Any]:
   """Returns the fields of a config that decide a run's bytes, JSON-able.
@@ -28,6 +38,19 @@ def identity(config: Any) -> dict[str, Any]:
     if binds is not False:
       fields[field.name] = _plain(value if binds is True else binds(value))
   return fields
+
+
+def of_answers(config: Config) -> dict[str, Any]:
+  """Returns the fields of an identity that answers of given models depend on.
+
+  Evaluations and files of answers are compared by them. Fields of training data
+  and of training are left out, so a new field counts unless it is listed here.
+  """
+  return {
+    name: value
+    for name, value in identity(config).items()
+    if name not in _OF_TRAINING
+  }
 
 
 def _plain(value: Any) -> Any:

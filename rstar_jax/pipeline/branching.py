@@ -15,8 +15,6 @@ from rstar_jax.pipeline import checks
 from rstar_jax.pipeline.context import Context
 from rstar_jax.storage import json_io, layout, manifests, store
 
-# Config fields that an evaluation depends on, in addition to the models.
-_EVALUATION = ("seed", "shard_size", "policy", "engine", "eval")
 # Files that are replaced by renaming, and can therefore be hard-linked.
 _RENAMED = (".safetensors", ".jsonl", ".jsonl.zst")
 
@@ -40,8 +38,7 @@ def branch(context: Context, other: store.Path, round_: int) -> str:
   """
   workdir = context.workdir
   theirs, ours = checks.find_run(other), context.config
-  bound = identity.identity(theirs), identity.identity(ours)
-  alike = all(bound[0][name] == bound[1][name] for name in _EVALUATION)
+  alike = identity.of_answers(theirs) == identity.of_answers(ours)
   folders = [
     f"{layout.round_name(number)}/{name}"
     for number in range(round_)

@@ -54,6 +54,8 @@ from rstar_jax.types import Problem
 
 STANDARD = "-"  # In place of a file's name: standard input or output.
 _GRADERS = 2
+# Fields of `eval` that choose its problems, or that a budget replaces.
+_OF_EVALUATION = ("data", "more", "early_problems", "samples")
 _PROMPT = "question> "
 
 
@@ -118,19 +120,14 @@ class Asking:
     ppm_round = models.ppm_round(context, self.round)
     folders = [(self.round, "policy")] if self.round else []
     folders += [(ppm_round, "ppm")] if ppm_round else []
+    fields = identity.of_answers(config)
+    del fields["shard_size"]
+    for name in _OF_EVALUATION:
+      del fields["eval"][name]
     return json_io.digest(
       [
-        config.seed,
-        config.task,
+        fields,
         dataclasses.asdict(self.budget),
-        *(
-          identity.identity(each)
-          for each in (config.policy, config.engine, config.eval.search)
-        ),
-        [
-          getattr(config.eval, name)
-          for name in ("answer_select", "top_k", "reward_model")
-        ],
         *(manifests.read(context.folder(*each)) for each in folders),
       ]
     )[:16]

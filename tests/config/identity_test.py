@@ -114,6 +114,28 @@ class IdentityTest(parameterized.TestCase):
       ["config.remote.url was True and is False"],
     )
 
+  def test_what_answers_depend_on(self):
+    """Every field is either of answers, or of training."""
+    of_training = {
+      *("train", "decontaminate", "search", "remote", "extract", "rounds"),
+      *("train_mesh", "sft", "sft_from", "reinforce"),
+      *("ppm", "ppm_head", "reward", "reward_balanced"),
+    }
+    free = {"programs", "trackers", "study"}
+    found = identity.of_answers(Config())
+    self.assertEqual(
+      set(found),
+      {each.name for each in dataclasses.fields(Config)} - of_training - free,
+    )
+    self.assertTrue(
+      {"seed", "task", "policy", "engine", "servers", "search_mesh"} < {*found}
+    )
+    self.assertTrue({"sandbox", "grader", "eval", "shard_size"} < {*found})
+    for name, value in FREE.items():
+      self.assertEqual(
+        identity.of_answers(assign(Config(), name, value)), found
+      )
+
   def test_differences_are_named_by_their_paths(self):
     changed = Config(seed=7)
     changed.eval.search.c = 1.5

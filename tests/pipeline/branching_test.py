@@ -1,6 +1,7 @@
 """A run that goes on from another: what is shared, and what is made anew."""
 
 import json
+import operator
 import pathlib
 from unittest import mock
 
@@ -122,14 +123,28 @@ class BranchingTest(absltest.TestCase):
   def test_an_evaluation_of_another_kind_is_not_shared(self):
     first = self.first()
     manifests.write(first.folder(1, "eval"), {}, [])
-    for samples, shared in ((4, True), (5, False)):
-      second = self.context(f"with {samples}")
-      second.config.eval.samples = samples
-      (second.workdir / "config.json").unlink()
-      checks.check_workdir(second.config, second.workdir)
-      branching.branch(second, first.workdir, 2)
-      self.assertEqual(second.folder(1, "eval").exists(), shared)
-      self.assertTrue(second.folder(1, "policy").exists())
+    for name, value, shared in (
+      ("eval.samples", 4, True),
+      ("eval.samples", 5, False),
+      ("sft.epochs", 9, True),
+      ("shard_size", 4, False),
+      ("task", "code", False),
+      ("search_mesh.tensor", 2, False),
+      ("servers.policy", "http://a/v1", False),
+      ("sandbox.wall_seconds", 7.0, False),
+      ("sandbox.workers", 3, True),
+      ("grader.percent_is_ratio", True, False),
+    ):
+      with self.subTest(name, value=value):
+        second = self.context(f"{name} {value}")
+        owner, _, field = name.rpartition(".")
+        holder = operator.attrgetter(owner) if owner else lambda each: each
+        setattr(holder(second.config), field, value)
+        (second.workdir / "config.json").unlink()
+        checks.check_workdir(second.config, second.workdir)
+        branching.branch(second, first.workdir, 2)
+        self.assertEqual(second.folder(1, "eval").exists(), shared)
+        self.assertTrue(second.folder(1, "policy").exists())
 
   def test_of_a_run_from_before_a_field_was_there(self):
     first = self.first()

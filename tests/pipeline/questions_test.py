@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import operator
 import os
 import signal
 import types
@@ -123,6 +124,27 @@ class QuestionsTest(SolvingCase, parameterized.TestCase):
         round_=change.get("round", 1),
       )
     self.assertEqual(self.target.read_bytes(), before)
+
+  @parameterized.parameters(
+    ("grader.percent_is_ratio", True, False),
+    ("sandbox.wall_seconds", 7.0, False),
+    ("servers.policy", "http://a/v1", False),
+    ("search_mesh.tensor", 2, False),
+    ("eval.answer_select", "majority", False),
+    ("task", "code", False),
+    ("sandbox.workers", 7, True),
+    ("sft.epochs", 7, True),
+    ("shard_size", 7, True),
+    ("eval.data.count", 7, True),
+    ("eval.early_problems", 7, True),
+  )
+  def test_a_setting_that_answers_depend_on(self, name, value, same_answers):
+    before = questions.Asking.of(self.context, 1).identity()
+    owner, _, field = name.rpartition(".")
+    holder = operator.attrgetter(owner) if owner else lambda each: each
+    setattr(holder(self.context.config), field, value)
+    after = questions.Asking.of(self.context, 1).identity()
+    self.assertEqual(after == before, same_answers)
 
   def test_a_file_that_has_no_answers_is_left_alone(self):
     self.target.parent.mkdir()
