@@ -93,6 +93,8 @@ class Closed:
     check_name(type(self), name)
     hint = hints(type(self))[name]
     check_type(f"{type(self).__name__}.{name}", value, hint)
+    if isinstance(value, int) and float in (hint, *typing.get_args(hint)):
+      value = float(value)  # 2 and 2.0 are one config, with one digest.
     super().__setattr__(name, value)
 
   def __getattr__(self, name: str) -> Any:

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import json
 import pickle
 from typing import Literal
 from unittest import mock
@@ -18,6 +19,7 @@ class Part(closed.Closed):
   kind: Literal["a", "b"] = "a"
   widths: tuple[int, ...] = (1, 2)
   limit: int | None = None
+  share: float | None = None
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -107,8 +109,14 @@ class ClosedTest(parameterized.TestCase):
     with self.assertRaises(ValueError):
       owner(**{name: value})
 
-  def test_an_int_is_a_float_and_stays_what_it_is(self):
-    self.assertIsInstance(Part(rate=1).rate, int)
+  def test_an_int_becomes_the_float_that_it_equals(self):
+    one = Part(rate=1, share=2)
+    self.assertEqual(json.dumps([one.rate, one.share]), "[1.0, 2.0]")
+    one.rate, one.share = 3, None
+    self.assertEqual(json.dumps([one.rate, one.share]), "[3.0, null]")
+    self.assertEqual(json.dumps([one.size, one.limit]), "[3, null]")
+    one.limit = 4
+    self.assertEqual(json.dumps(one.limit), "4")
 
   def test_ranges_stand_beside_their_fields(self):
     fields = {each.name: each for each in dataclasses.fields(Part)}
