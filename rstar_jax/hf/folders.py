@@ -88,6 +88,18 @@ def check_policy(name_or_folder: str | store.Path) -> None:
     _planned(source, config, "lm")
 
 
+def check_ppm(name_or_folder: str | store.Path) -> None:
+  """Checks a PPM of this package without reading the values of its tensors.
+
+  Raises:
+    ValueError: see `load_ppm`; raised early, before a run needs the model.
+  """
+  with _open(name_or_folder) as source:
+    head = _head_of_ppm(source)
+    config = model_config.from_fields(source.fields, source.where)
+    _planned(source, config, head)
+
+
 def load_ppm(
   name_or_folder: str | store.Path,
   dtype: jnp.dtype | None = jnp.float32,
@@ -95,13 +107,17 @@ def load_ppm(
 ) -> Transformer:
   """Loads a PPM of this package, or a PPM's adapter; see `load_policy`."""
   with _open(name_or_folder) as source:
-    head = source.fields.get(reward_heads.HEAD)
-    if head is None:
-      raise ValueError(
-        f"{source.where} lacks {reward_heads.HEAD}: it is not a PPM of ours; "
-        "read it by `load_reward_model`"
-      )
-    return _load(source, head, dtype, **options)
+    return _load(source, _head_of_ppm(source), dtype, **options)
+
+
+def _head_of_ppm(source: "_Source") -> Any:
+  head = source.fields.get(reward_heads.HEAD)
+  if head is None:
+    raise ValueError(
+      f"{source.where} lacks {reward_heads.HEAD}: it is not a PPM of ours; "
+      "read it by `load_reward_model`"
+    )
+  return head
 
 
 def load_reward_model(

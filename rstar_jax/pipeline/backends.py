@@ -74,13 +74,33 @@ def score_of(
   """
   if plugins.names_one(name):
     return PluginScore(config, name, field)
-  folder = name.removeprefix(PPM)
-  if folder != name or not reward.is_of_others(name):
+  if folder := _own_ppm(name):
     return ppm(folder)
   if config.servers.reward:
     return deploy.reward(config, name)
   dtype = jnp.dtype(config.policy.dtype)
   return reward.load_reward(name, config.engine, dtype, **shared)
+
+
+def check_score(name: str) -> None:
+  """Checks what `score_of` loads, without reading the values of its tensors.
+
+  Raises:
+    ValueError: it is no reward model, or its form is not known; one line.
+  """
+  if plugins.names_one(name):
+    return  # Validation has loaded the function.
+  if folder := _own_ppm(name):
+    folders.check_ppm(folder)
+  else:
+    reward.described(name)
+
+
+def _own_ppm(name: str) -> str:
+  """Returns the folder of a PPM of this package, "" for another's model."""
+  folder = name.removeprefix(PPM)
+  ours = folder != name or not reward.is_of_others(name)
+  return folder if ours else ""
 
 
 class ModelBackend:

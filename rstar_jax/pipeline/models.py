@@ -11,6 +11,7 @@ from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.models import meshes, sharding, vocabulary
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.pipeline.context import Context
+from rstar_jax.steps.tokenizer import HfTokenizer
 from rstar_jax.storage import json_io, layout, store
 from rstar_jax.training import lora
 
@@ -78,6 +79,26 @@ def check_trainings(config: Config) -> None:
     )
 
 
+def check_policy(context: Context, name: str) -> None:
+  """Checks a policy given by name, without reading the values of its tensors.
+
+  Raises:
+    ValueError: see `load_policy`; raised early, before a run needs the model.
+  """
+  folders.check_policy(name)
+  _tokenizer_of(context, name)
+
+
+def _tokenizer_of(context: Context, name: str) -> HfTokenizer:
+  tokenizer = load_tokenizer(name)
+  if not tokenizer.has_ids_of(context.tokenizer):
+    raise ValueError(
+      f"{name} has another tokenizer than {base(context.config)}: name a "
+      "model of the same family, or make it policy.path, in another --workdir"
+    )
+  return tokenizer
+
+
 def load_policy(
   context: Context,
   start: int | str,
@@ -103,12 +124,7 @@ def load_policy(
   """
   config, tokenizer = context.config.policy, context.tokenizer
   if isinstance(start, str):
-    tokenizer = load_tokenizer(start)
-    if not tokenizer.has_ids_of(context.tokenizer):
-      raise ValueError(
-        f"{start} has another tokenizer than {base(context.config)}: name a "
-        "model of the same family, or make it policy.path, in another --workdir"
-      )
+    tokenizer = _tokenizer_of(context, start)
   dtype = jnp.dtype(config.dtype)
   model = folders.load_policy(
     policy_of(context, start),

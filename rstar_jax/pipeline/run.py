@@ -16,12 +16,12 @@ from typing import Any
 
 from absl import logging
 
-from rstar_jax.config import plugins, validation
+from rstar_jax.config import validation
 from rstar_jax.config.schema import Config
 from rstar_jax.hf import folders
-from rstar_jax.inference import reward
 from rstar_jax.models import host_memory
 from rstar_jax.pipeline import (
+  backends,
   checks,
   evaluate,
   extract,
@@ -140,18 +140,23 @@ def _check_stages(context: Context) -> None:
   """Checks, before anything is spent, that all stages can run.
 
   Raises:
-    ValueError: the devices cannot train, a named policy or reward model is not
-      usable, or no model can write a step in round 1; one line that says what
-      to do.
+    ValueError: the devices cannot train, a named policy, start of SFT or reward
+      model is not usable, or no model can write a step in round 1; one line
+      that says what to do.
   """
   config = context.config
   models.check_trainings(config)
-  for name in {each.policy for each in config.rounds} - {""}:
-    folders.check_policy(name)
+  for name in sorted({each.policy for each in config.rounds} - {""}):
+    if config.policy.backend:
+      folders.check_policy(name)  # It writes text, by a tokenizer of its own.
+    else:
+      models.check_policy(context, name)
+  by_sft = any(each.algorithm == "sft" for each in config.rounds)
+  if by_sft and config.sft_from not in ("base", "last"):
+    models.check_policy(context, config.sft_from)
   rewards = {each.ppm for each in config.rounds} | {config.eval.reward_model}
-  for name in rewards - {""}:
-    if not plugins.names_one(name) and reward.is_of_others(name):
-      reward.described(name)
+  for name in sorted(rewards - {""}):
+    backends.check_score(name)
   _check_writer(context)
 
 

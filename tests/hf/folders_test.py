@@ -139,6 +139,18 @@ class FoldersTest(FolderCase):
         folders.check_policy(self.folder)
     read.assert_not_called()
 
+  def test_a_check_of_a_ppm_reads_no_values(self):
+    saving.save_ppm(ppm_from_policy(make(), rngs=nnx.Rngs(0)), self.folder)
+    file = self.folder / "model.safetensors"
+    values = self.tensors()
+    with mock.patch.object(tensors.SafetensorsFolder, "read") as read:
+      folders.check_ppm(self.folder)
+      del values["model.layers.0.mlp.up_proj.weight"]
+      safetensors.numpy.save_file(values, file)
+      with self.assertRaisesRegex(ValueError, "missing: .*up_proj"):
+        folders.check_ppm(self.folder)
+    read.assert_not_called()
+
   def test_memory_is_the_model_and_a_few_tensors(self):
     model = make(num_layers=8, embed_dim=128, mlp_dim=1024)
     largest = 128 * 1024 * 4

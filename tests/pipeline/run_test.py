@@ -12,13 +12,17 @@ from unittest import mock
 import jax
 import numpy as np
 from absl.testing import absltest
+from flax import nnx
 
 from rstar_jax import testing
 from rstar_jax.config import schema as config_lib
 from rstar_jax.evaluation import results_tables
+from rstar_jax.hf import saving
+from rstar_jax.models.transformer import Transformer, ppm_from_policy
 from rstar_jax.pipeline import backends, models, reading, results, run
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.storage import layout, manifests
+from rstar_jax.tools import train_tokenizer
 from tests import tiny_run
 from tests.parity import reward_cases
 
@@ -339,6 +343,68 @@ class RefusedTest(absltest.TestCase):
     )
     self.context.config.rounds = (self.context.config.rounds[0], second)
     self.assert_refused(f"^{folder}/config.json is not JSON .*: copy it again")
+
+  def change(self, round_: int, **fields):
+    """Changes fields of a round of the config."""
+    rounds = list(self.context.config.rounds)
+    rounds[round_ - 1] = dataclasses.replace(rounds[round_ - 1], **fields)
+    self.context.config.rounds = tuple(rounds)
+
+  def of_other_tokens(self) -> str:
+    """Returns the folder of a policy with a tokenizer of its own."""
+    folder = self.context.workdir.parent / "foreign"
+    model = Transformer(
+      testing.tiny_model(vocab_size=300, num_layers=1), rngs=nnx.Rngs(0)
+    )
+    saving.save_policy(model, folder)
+    train_tokenizer.train(["other words", "xyz"], 290, folder)
+    return str(folder)
+
+  def test_a_start_of_sft_that_is_none(self):
+    name = str(self.context.workdir.parent / "basee")
+    self.context.config.sft_from = name
+    self.assert_refused(f"^there is no folder {name}")
+    for round_ in (1, 2):
+      self.change(round_, algorithm="grpo", annotation="terminal")
+    with mock.patch.object(run, "_check_writer", side_effect=KeyboardInterrupt):
+      with self.assertRaises(KeyboardInterrupt):  # Nothing starts from it.
+        run.evolve(self.context)
+
+  def test_a_policy_of_other_tokens(self):
+    name = self.of_other_tokens()
+    self.context.config.sft_from = name
+    self.assert_refused(f"^{name} has another tokenizer than ")
+    self.context.config.sft_from = "last"
+    self.change(2, policy=name)
+    self.assert_refused(f"^{name} has another tokenizer than ")
+    # A backend of the user's own exchanges text.
+    self.context.config.policy.backend = "module:function"
+    with mock.patch.object(run, "_check_writer", side_effect=KeyboardInterrupt):
+      with self.assertRaises(KeyboardInterrupt):
+        run.evolve(self.context)
+
+  def test_a_ppm_of_another_run(self):
+    folder = self.context.workdir.parent / "other ppm"
+    model = Transformer(
+      testing.tiny_model(vocab_size=768, num_layers=1), rngs=nnx.Rngs(0)
+    )
+    ppm = ppm_from_policy(model, rngs=nnx.Rngs(0))
+    saving.save_ppm(ppm, folder, tokenizer=self.context.tokenizer)
+    for name in (f"ppm:{folder}", str(folder)):
+      with self.subTest(name):
+        self.context.config.eval.reward_model = name
+        self.change(2, ppm=name)
+        stop = mock.patch.object(
+          run, "_check_writer", side_effect=KeyboardInterrupt
+        )
+        with stop, self.assertRaises(KeyboardInterrupt):
+          run.evolve(self.context)
+    self.change(2, ppm=f"ppm:{folder}x")
+    self.assert_refused(f"^there is no folder {folder}x")
+    policy = str(self.context.workdir.parent / "policy")
+    saving.save_policy(model, policy)
+    self.change(2, ppm=f"ppm:{policy}")
+    self.assert_refused(f"^{policy}.* lacks .* not a PPM of ours")
 
   def test_a_reward_model_of_unknown_form(self):
     name = str(self.context.workdir.parent / "reward")
