@@ -44,6 +44,16 @@ _PROSE = re.compile(
   r"(?![a-zA-Z])"
 )
 _DECIMAL = re.compile(r"(?<![\d._])(?:\d+\.\d+|\.\d+)(?![\d._])")
+# The parser adds a positive number to an integer before it, as in "1\frac12":
+# mixed numbers get brackets, and what stands beside a number is multiplied.
+_MIXED = re.compile(r"(?<![\d.,}_^])(\d+)(\\frac\{\d+\}\{\d+\})")
+_QUOTIENT = r"\\(?:frac|binom)\{\d+\}\{\d+\}"
+_IN_BRACKETS = rf"\((?:-?\d+(?:/\d+)?|-?{_QUOTIENT})\)"
+_NUMERIC = r"\\(?:binom|gcd|lcm|max|min)(?![a-z])"
+_FACTOR = re.compile(
+  rf"(?:{_IN_BRACKETS}|{_QUOTIENT})(?=[\d(]|\\frac|{_NUMERIC})"
+  rf"|[\d)](?={_IN_BRACKETS}|{_NUMERIC})"
+)
 _RELATIONS = re.compile(r"\\(?:le|ge|ne)(?![a-z])|[=<>]")
 
 
@@ -285,9 +295,7 @@ def _parse(text: str):
   _library()
   if _PROSE.search(text):
     return None
-  options = ConversionConfig(
-    interpret_as_mixed_fractions=True, lowercase_symbols=False
-  )
+  options = ConversionConfig(lowercase_symbols=False)
   try:
     expression = latex2sympy(
       _readable(text), normalization_config=None, conversion_config=options
@@ -338,7 +346,9 @@ def _readable(text: str) -> str:
     r"(\d+(?:\.\d+)?|[a-z])\^\{?\\circ\}?", r"(\\frac{\1\\pi}{180})", text
   )
   text = re.sub(r"\\(ln|log)\|([^|]*)\|", r"\\\1(|\2|)", text)
-  return _DECIMAL.sub(_in_brackets, text)
+  text = _MIXED.sub(r"(\1+\2)", _DECIMAL.sub(_in_brackets, text))
+  text = re.sub(rf"\(({_IN_BRACKETS})\)", r"\1", text)
+  return _FACTOR.sub(r"\g<0>\\cdot ", text)
 
 
 def _fraction(match: re.Match) -> str:
