@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -99,8 +100,8 @@ def train_ppm(
   Args:
     pairs: rows {"question": str, "chosen": [str, ...], "rejected": [str, ...]}:
       the steps of two partial solutions, the better one first. They are texts
-      as in `Tree.texts`, markers included. A row may have a "weight" (1.0).
-      Pairs of a run, as `read_pairs` returns them, will do too.
+      as in `Tree.texts`, markers included. A row may have a "weight" above
+      0 (1.0). Pairs of a run, as `read_pairs` returns them, will do too.
     policy: folder or name of the model to start from, or a GGUF file; "" is the
       package's base model.
     folder: gets the PPM and its tokenizer; None saves nothing.
@@ -195,9 +196,22 @@ def _pair(
     question=question,
     chosen=chosen,
     rejected=rejected,
-    weight=float(row.get("weight", 1.0)),
+    weight=_weight(row, number),
     kind="step" if chosen[:-1] == rejected[:-1] else "final",
   )
+
+
+def _weight(row: Mapping[str, Any], number: int) -> float:
+  given = row.get("weight", 1.0)
+  try:
+    weight = float(given)
+  except (TypeError, ValueError):
+    weight = math.nan
+  if not 0.0 < weight < math.inf:
+    raise ValueError(
+      f"row {number}: 'weight' must be a finite number above 0, not {given!r}"
+    )
+  return weight
 
 
 def _text(row: Mapping[str, Any], field: str, number: int) -> str:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import math
 import pathlib
 from unittest import mock
 
@@ -157,6 +158,20 @@ class OwnDataTest(parameterized.TestCase):
     ([{"question": "q?", "chosen": [], "rejected": ["a"]}], "'chosen'"),
     ([{"question": "q?", "chosen": ["a", ""], "rejected": ["a"]}], "'chosen'"),
     ([{"question": "q?", "chosen": ["a", 1], "rejected": ["a"]}], "'chosen'"),
+    *(
+      (
+        [*pairs(), pairs()[0] | {"weight": weight}],
+        "row 4: 'weight' .*" + shown,
+      )
+      for weight, shown in (
+        (math.nan, "nan"),
+        (math.inf, "inf"),
+        (0, "0"),
+        (-1, "-1"),
+        (None, "None"),
+        ("two", "'two'"),
+      )
+    ),
   )
   def test_bad_rows_are_named_before_a_model_is_loaded(self, rows, message):
     with self.assertRaisesRegex(ValueError, message):
