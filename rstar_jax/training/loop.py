@@ -119,7 +119,8 @@ def fit(
     The state after the last update.
 
   Raises:
-    NonFiniteLoss: a loss is NaN or infinite; no later state is saved.
+    NonFiniteLoss: a loss or gradient is NaN or infinite; no later state is
+      saved.
     Preempted: SIGTERM, or another signal of `stopping`, came; the current
       update is completed and saved. If that takes longer than the deadline, the
       process ends, and the last checkpoint remains.
@@ -419,14 +420,16 @@ class _Log:
     self._pending, self._tokens, self._began = [], 0, time.monotonic()
 
   def _means(self, updates: list) -> dict[str, float]:
-    """Returns means of metrics by count; raises for a non-finite loss."""
+    """Returns means of metrics by count; raises for what is not finite."""
     for step, metrics in updates:
-      if not math.isfinite(metrics["loss"]):
-        raise NonFiniteLoss(
-          f"{self._name}: the loss of update {step} is {metrics['loss']} "
-          f"(gradient norm {metrics.get('grad_norm', 'unknown')}); lower "
-          "learning_rate or clip in another --workdir, or look at that batch"
-        )
+      for key, what in (("loss", "loss"), ("grad_norm", "gradient norm")):
+        if not math.isfinite(metrics.get(key, 0.0)):
+          raise NonFiniteLoss(
+            f"{self._name}: the {what} of update {step} is {metrics[key]} "
+            f"(loss {metrics['loss']}, gradient norm "
+            f"{metrics.get('grad_norm', 'unknown')}); lower learning_rate or "
+            "clip in another --workdir, or look at that batch"
+          )
     weights = np.array([m["count"] for _, m in updates], np.float64)
     weights /= max(weights.sum(), 1e-9)
     return {

@@ -399,6 +399,18 @@ class FitTest(parameterized.TestCase):
     with self.assertRaisesRegex(loop.NonFiniteLoss, "update 3 is inf"):
       _run(batch_at=batch_at)
 
+  def test_a_gradient_without_a_value_stops_too(self):
+    def loss(params, batch):
+      total, sums = _loss(params, batch)
+      # Its derivative at 0, where training begins, is infinite.
+      return total + jnp.sum(jnp.sqrt(params["w"])), sums
+
+    tx = state.optimizer(CONFIG, STEPS)
+    begin = state.init({"w": jnp.zeros(3)}, tx)
+    message = r"the gradient norm of update 1 is \w+ \(loss \d"
+    with self.assertRaisesRegex(loop.NonFiniteLoss, message):
+      _fit(begin, state.make_step(loss, tx), _batch_at, STEPS, CONFIG, QUIET)
+
   def test_the_queue_of_updates_is_short(self):
     """The loop waits for the last update but two."""
     waited = []
