@@ -2,9 +2,9 @@
 
 import io
 import tokenize
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 
-from rstar_jax.grading import notation, parsing
+from rstar_jax.grading import answer_types, conditions, notation, parsing
 
 
 def vote_key(answer: str) -> Hashable:
@@ -12,7 +12,8 @@ def vote_key(answer: str) -> Hashable:
 
   The key is the parsed answer, with plain numbers by value; no gold answer is
   needed. Units and the name in "x=5" are left out, as a grader allows, so that
-  "18" and "18 dollars" are one answer. A long answer is its own key, since
+  "18" and "18 dollars" are one answer; a base is not, since it changes the
+  number. A long answer is its own key, since
   parsing it could take long. An answer of several lines is a program, e.g. of a
   problem with tests, and its key leaves out comments and layout.
   """
@@ -43,13 +44,31 @@ def _code(program: str) -> Hashable | None:
 
 def _key(form: parsing.Answer) -> Hashable:
   parts = [_key(each) for each in form.parts]
-  if form.kind in ("value", "choice"):
+  if form.kind == "value":
     value = notation.rational(form.body)
-    return form.body if value is None else value
+    body = form.body if value is None else value
+    base = [each for each in form.unit.words if each.startswith("base ")]
+    return ("value", body, *base) if base else body
+  if form.kind == "choice":
+    return form.body.upper()
   if form.kind == "words":
     return form.body
   if form.kind in ("list", "set"):
     if len(parts) == 1:
       return parts[0]
-    return "list", tuple(sorted(parts, key=repr))
+    return "list", _unordered(parts)
+  if form.kind == "union":
+    spans = answer_types.merged(list(form.parts))
+    parts = [_key(each) for each in spans]
+    return parts[0] if len(parts) == 1 else ("union", _unordered(parts))
+  if form.kind == "record":
+    names = [each.name for each in form.parts]
+    return "record", _unordered(zip(names, parts, strict=True))
+  if form.kind == "case":
+    condition = conditions.tokens(form.condition) or form.condition
+    return "case", condition, parts[0]
   return form.kind, form.body, tuple(parts)
+
+
+def _unordered(keys: Iterable[Hashable]) -> tuple[Hashable, ...]:
+  return tuple(sorted(keys, key=repr))
