@@ -1,13 +1,16 @@
 """Reads a row's fields: texts, numbers, levels."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from rstar_jax import outside
 from rstar_jax.data.files import Number, ProblemError
 
-# Most digits of a level, and characters of a text: no context holds more.
-_LEVEL_DIGITS, _LONGEST = 9, 1 << 20
+# A text with one whole number, of at most 9 digits; "-1" is none.
+_LEVEL = re.compile(r"(?!-)[^\d.]*(\d{1,9})(?:\.0*)?(?:[^\d.]\D*)?", re.ASCII)
+# Most characters of a text: no context holds more.
+_LONGEST = 1 << 20
 
 
 def value_of(row: Mapping, field: str) -> Any:
@@ -55,13 +58,13 @@ def text_of(row: Mapping, field: str, numbers: bool = True) -> str:
 
 
 def level_of(value: Any) -> int | None:
-  """Returns the number in a level such as 3 or "Level 3", None if none."""
-  digits = "".join(c for c in str(value) if c.isascii() and c.isdigit())
-  if isinstance(value, bool) or not isinstance(value, str) or not digits:
-    return None
-  if len(digits) > _LEVEL_DIGITS:
-    return None
-  return None if value.startswith("-") else int(digits)
+  """Returns the number in a level such as 3, 3.0 or "Level 3".
+
+  Returns:
+    At least 0; None if there is no whole number, or more than one.
+  """
+  found = _LEVEL.fullmatch(value.strip()) if isinstance(value, str) else None
+  return int(found[1]) if found else None
 
 
 def kind_of(value: Any) -> str:

@@ -79,6 +79,17 @@ class FileTest(Base):
     ("null", None),
     ("-1", None),
     ("[1]", None),
+    ("3.0", 3),
+    ("4.5", None),
+    ('"4.5"', None),
+    ("0.5", None),
+    ('".5"', None),
+    ('"2-3"', None),
+    ('"level 3 of 5"', None),
+    ('"level-3."', 3),
+    ('"3rd"', 3),
+    ("12", 12),
+    ("1e3", None),
   )
   def test_levels(self, written, expected):
     [problem] = self.load(
