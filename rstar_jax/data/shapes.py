@@ -75,7 +75,10 @@ def _stated(text: str) -> str | None:
   """Returns the text, or GSM8K's answer: a number like 1,234 after "####"."""
   if "####" not in text:
     return text
-  answer = text.rpartition("####")[2].strip().replace(",", "")
+  answer = _GROUPED.sub(
+    lambda match: match[0].replace(",", ""),
+    text.rpartition("####")[2].strip(),
+  )
   if not answer:
     raise ProblemError("nothing follows '####' in the answer")
   return answer
@@ -128,6 +131,8 @@ _BESIDE = ("body", "context", "passage", "options", "choices", "input")
 _SOLUTION = 200
 # A field in a template such as "{body} {question}".
 _PART = re.compile(r"\{([^{}]+)\}")
+# A number with thousands separators; "(1,200)" is a point.
+_GROUPED = re.compile(r"(?<![\d.,(\[{])\d{1,3}(?:,\d{3})+(?!,?\d)")
 # A number with its unit after it, as in SVAMP and ASDiv: "9 (apples)".
 _WITH_UNIT = re.compile(r"[-+]?[\d.,/:]+\s+\([^\W\d]{2}[^()]*\)")
 
