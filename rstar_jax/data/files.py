@@ -164,6 +164,8 @@ def _csv_rows(path: epath.Path) -> Iterator[Row]:
   """Yields a row for each line after the first, which names the columns."""
   with compressed.opened(path) as file:
     text = io.TextIOWrapper(file, "utf-8-sig", newline="")
+    # Python's own limit is 131,072 characters.
+    csv.field_size_limit(outside.LONGEST)
     reader = csv.reader(_short_lines(text), strict=True)
     index = 0
     start = 1

@@ -195,6 +195,17 @@ class FileRowsTest(parameterized.TestCase):
       self.rows(b"a,b\n1,2\n3," + b"x" * 1000, "f.csv")
     self.assertLen(self.rows(b"a,b\n1,2\n3," + b"x" * 990, "f.csv"), 2)
 
+  def test_a_long_field_of_a_table(self):
+    long = "x" * 200_000
+    rows = self.rows(f"a,b\n1,{long}\n3,4\n".encode(), "f.csv")
+    self.assertEqual(rows[0].value, {"a": "1", "b": long})
+    self.assertEqual(rows[1].value, {"a": "3", "b": "4"})
+    self.enter_context(mock.patch.object(outside, "LONGEST", 1000))
+    # Quoted, it may have any number of lines.
+    lines = b"x" * 600 + b"\n" + b"x" * 600
+    with self.assertRaisesRegex(files.ProblemError, "f.csv:2: .* limit"):
+      self.rows(b'a,b\n1,"' + lines + b'"\n', "f.csv")
+
   def test_rows_of_tables(self):
     row = files.table_row("t[3]", 3, {"a": 1, "b": "x"})
     self.assertEqual(row, files.Row("t[3]", 3, {"a": "1", "b": "x"}))
