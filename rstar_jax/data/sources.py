@@ -128,7 +128,10 @@ def copy_rows(source: str, count: int, path: epath.PathLike) -> int:
   for row in itertools.islice(open_source(source)[1], count):
     if row.error:
       raise ProblemError(f"{row.place}: {row.error}")
-    lines.append(json.dumps(row.value) + "\n")
+    value = row.value
+    if isinstance(value, Problem):
+      value = value.to_record()
+    lines.append(json.dumps(value) + "\n")
   path = epath.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   path.write_text("".join(lines))

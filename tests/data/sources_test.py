@@ -159,6 +159,19 @@ class HeadTest(absltest.TestCase):
         [row.value for row in rows], [{"a": "é", "n": "3.10"}, {"a": "2"}]
       )
 
+  def test_problems_of_a_function_become_rows(self):
+    made = [
+      Problem("a", "q", "1", "of mine", 3, ("2",)),
+      Problem("b", "r", "2"),
+    ]
+    sys.modules["own_problems"] = mock.Mock(rows=lambda: made)
+    self.addCleanup(sys.modules.pop, "own_problems")
+    path = self.folder / "some.jsonl"
+    self.assertEqual(sources.copy_rows("own_problems:rows", 5, path), 2)
+    one, two = problems.load_problems(DataConfig(source=str(path)))
+    self.assertEqual(one, made[0])
+    self.assertEqual((two.id, two.answer, two.level), ("b", "2", None))
+
   def test_a_row_that_cannot_be_read_is_named(self):
     path = self.folder / "some.jsonl"
     with self.assertRaisesRegex(ProblemError, "all.jsonl:4: "):
