@@ -180,7 +180,7 @@ def problem_of(
     if needs_answer or value.get(shape.answer):
       raise
     answers = [None]
-  if "id" in value:
+  if value.get("id") is not None:
     name = fields.text_of(value, "id")
   else:
     index = value.get("index")

@@ -229,6 +229,10 @@ class ShapesTest(parameterized.TestCase):
     with self.assertRaisesRegex((ProblemError, shapes.Ungraded), reason):
       read(row)
 
+  def test_null_is_no_id(self):
+    row = {"id": None, "question": "Q", "answer": "1"}
+    self.assertEqual(read(row), Problem("set/4", "Q", "1", "set"))
+
   def test_named_fields_win(self):
     row = {"problem": "P", "solution": BOXED, "query": "Q", "result": "so?"}
     named = read(row, question_field="query", answer_field="result")
