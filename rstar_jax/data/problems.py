@@ -80,14 +80,11 @@ def _collect(
   for row in rows:
     if config.count and len(found) == config.count:
       break
+    left_out.rows += 1
     try:
       if not wanted(row.value):
         left_out.others += 1
         continue
-    except ProblemError as error:
-      raise ProblemError(f"{row.place}: {error}") from None
-    left_out.total += 1
-    try:
       problem = shapes.problem_of(row, source, config, needs_answer)
       place, first = found.setdefault(problem.id, (row.place, problem))
       if first is problem:
@@ -116,15 +113,15 @@ class _LeftOut:
   """Numbers of rows that give no problem.
 
   Attributes:
+    rows: all rows that were read.
     others: rows that `where` leaves out.
-    total: rows that it keeps.
     malformed: what is wrong with malformed rows, with their places.
     ungraded: rows that cannot be graded, by reason.
     repeats: rows that equal an earlier one.
   """
 
+  rows: int = 0
   others: int = 0
-  total: int = 0
   malformed: list[str] = dataclasses.field(default_factory=list)
   ungraded: collections.Counter[str] = dataclasses.field(
     default_factory=collections.Counter
@@ -133,11 +130,12 @@ class _LeftOut:
 
   def notes(self, where: tuple[str, ...]) -> Iterator[str]:
     """Yields a text for each kind of rows."""
+    total = self.rows - self.others
     if self.others:
       yield f"where={where} left out {self.others} rows"
     if self.malformed:
       yield (
-        f"skipped {len(self.malformed)} of {self.total} problems; the first: "
+        f"skipped {len(self.malformed)} of {total} problems; the first: "
         f"{self.malformed[0]}"
       )
     if self.ungraded:
@@ -145,7 +143,7 @@ class _LeftOut:
         f"{n} {why}" for why, n in sorted(self.ungraded.items())
       )
       yield (
-        f"left out {self.ungraded.total()} of {self.total} problems that "
+        f"left out {self.ungraded.total()} of {total} problems that "
         f"cannot be graded: {reasons}"
       )
     if self.repeats:

@@ -148,6 +148,14 @@ class FileTest(Base):
       problems.ProblemError, r"set.jsonl:1: has no field 'kind' for where"
     ):
       self.load(text, where=("kind=a",))
+    # A row without the field is malformed.
+    mixed = '{"question": "R", "answer": 1}\n' + text
+    with self.assertLogs(level="WARNING") as logs:
+      found = self.load(mixed, where=("source=a,c",), on_error="skip")
+    self.assertEqual([each.question for each in found], ["Q0", "Q2", "Q3"])
+    self.assertRegex(
+      logs.output[0], "skipped 1 of 4 .*set.jsonl:1: has no field 'source' for"
+    )
     # What is malformed is said, and not left out in silence.
     with self.assertRaisesRegex(
       problems.ProblemError, "set.jsonl:2: is not JSON"
