@@ -86,8 +86,10 @@ class EngineService:
     self._config: EngineConfig = config.engine
     self._policy: _Policy | None = None
     self._reward: _Reward | None = None
-    # Number of requests in progress; 0 while models are loaded.
-    self._open, self._changed = 0, threading.Condition()
+    # Numbers of requests in progress, 0 while models are loaded, and of loads
+    # that wait or are in progress, during which no request begins.
+    self._open, self._loads = 0, 0
+    self._changed = threading.Condition()
     self.folders = {"policy": policy, "ppm": ppm}
     if policy:
       model = folders.load_policy(policy, self._dtype, mesh=mesh)
@@ -115,8 +117,7 @@ class EngineService:
     answers = {"/v1/completions": self._complete, "/pooling": self._pool}
     try:
       if path == "/update_weights_from_disk":
-        with self._changed:
-          self._changed.wait_for(lambda: not self._open)
+        with self._changed, self._loading():
           return self._load(body)
       if path not in answers:
         raise Refused("Not Found", 404)
@@ -126,9 +127,21 @@ class EngineService:
       raise Refused(f"the request {error}") from None
 
   @contextlib.contextmanager
+  def _loading(self) -> Iterator[None]:
+    """Waits, with the lock, until no request is in progress; none begins."""
+    self._loads += 1
+    try:
+      self._changed.wait_for(lambda: not self._open)
+      yield
+    finally:
+      self._loads -= 1
+      self._changed.notify_all()
+
+  @contextlib.contextmanager
   def _in_progress(self) -> Iterator[None]:
     """Counts a request, so that no model is replaced before it ends."""
     with self._changed:
+      self._changed.wait_for(lambda: not self._loads)
       self._open += 1
     try:
       yield

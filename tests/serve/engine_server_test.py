@@ -8,6 +8,7 @@ import tempfile
 import threading
 import urllib.error
 import urllib.request
+from unittest import mock
 
 import numpy as np
 from absl.testing import absltest, parameterized
@@ -24,6 +25,7 @@ from rstar_jax.pipeline import deploy
 from rstar_jax.serve import engine_server
 from tests import tiny_run
 from tests.parity import reward_cases
+from tests.serve.served import until
 
 STOP = Stop(7, frozenset([5, 9, 700]))
 PROMPTS = [[1, 2, 3], list(range(30, 70)), [400] * 17]
@@ -199,6 +201,33 @@ BAD = (
   ({"temperature": "1"}, 'has "1" as temperature'),
   ({"top_p": 0.3}, "start this server with --config.engine.top_p=0.3"),
 )
+
+
+class OrderTest(ServeCase):
+  def test_a_model_waits_only_for_the_requests_before_it(self):
+    order, waiting = [], self.served._changed._waiters
+
+    def ask(path):
+      thread = threading.Thread(target=self.served.answer, args=(path, {}))
+      thread.start()
+      return thread
+
+    def told(name):
+      return mock.patch.object(
+        self.served, name, side_effect=lambda _: order.append(name)
+      )
+
+    with told("_load"), told("_pool"):
+      with self.served._in_progress():
+        load = ask("/update_weights_from_disk")
+        until(lambda: len(waiting) == 1)
+        late = ask("/pooling")
+        until(lambda: len(waiting) == 2 or order)
+      load.join()
+      late.join()
+      self.assertEqual(order, ["_load", "_pool"])
+      ask("/pooling").join()
+    self.assertEqual(order[2:], ["_pool"])
 
 
 class RefusalsTest(ServeCase):
