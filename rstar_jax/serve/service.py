@@ -165,7 +165,19 @@ class Service:
     stop: concurrent.futures.Future = concurrent.futures.Future()
     with self._lock:
       self._open.add(stop)
-    job = self._threads.submit(self._run, asked, stop, tell, watch)
+    try:
+      job = self._threads.submit(self._run, asked, stop, tell, watch)
+    except RuntimeError as error:
+      # The pool has kept the job, and another thread may begin it.
+      stop.cancel()
+      with self._lock:
+        self._open.discard(stop)
+      logging.error("no thread for a request: %s", error)
+      raise Refused(
+        "no thread can be started for the request: try again later",
+        503,
+        headers={"Retry-After": str(_RETRY)},
+      ) from None
 
     def ended(_: concurrent.futures.Future) -> None:
       with self._lock:

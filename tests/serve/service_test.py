@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import pathlib
+import threading
 import types
+from unittest import mock
 
 from absl.testing import absltest
 
@@ -11,7 +13,7 @@ from rstar_jax import testing
 from rstar_jax.pipeline import solve
 from rstar_jax.search import driver, mcts
 from rstar_jax.search.tree import Tree
-from rstar_jax.serve import service
+from rstar_jax.serve import service, wire
 from tests import tiny_run
 from tests.search.toys import PROBLEMS, calls_of, config_of
 from tests.serve import served
@@ -59,6 +61,36 @@ class LateTest(served.ServedCase):
     self.assertIn('"code": "timeout"', text)
     self.policy.go.set()
     self.assertIn('outcome="timeout"', self.ask("/metrics")[1])
+
+
+class PlacesTest(served.ServedCase):
+  def test_a_thread_that_cannot_start_costs_no_place(self):
+    limits = service.Limits(places=1, line=0, seconds=600.0)
+    service_ = service.Service(self.solver, limits)
+    self.addCleanup(service_.close)
+
+    async def answered():
+      asked = [solve.Asked("four", self.solver.budget("greedy"), 3)]
+      async with contextlib.aclosing(service_.answer(asked)) as news:
+        return [event.solution async for event in news if event]
+
+    error = RuntimeError("can't start new thread")
+    for _ in range(2):
+      with (
+        mock.patch.object(threading.Thread, "start", side_effect=error),
+        self.assertLogs(level="ERROR"),
+        self.assertRaisesRegex(wire.Refused, "no thread can be") as caught,
+      ):
+        asyncio.run(answered())
+      self.assertEqual(caught.exception.status, 503)
+      self.assertTrue(service_.idle)
+    with mock.patch.object(
+      self.solver, "solve", side_effect=self.solver.solve
+    ) as solved:
+      self.assertLen(asyncio.run(answered()), 1)
+    # What was refused is not begun later, but for its end.
+    stops = [each.kwargs["stop"] for each in solved.call_args_list]
+    self.assertEqual([each.cancelled() for each in stops[:-1]], [True, True])
 
 
 class RowsTest(absltest.TestCase):
