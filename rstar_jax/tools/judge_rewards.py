@@ -9,8 +9,8 @@ A reward model is named as in `config.study.rewards`, except the round's own.
 --processbench is a folder with a file for each subset (gsm8k.jsonl, .json,
 .parquet ...), or a name on the Hub; --prmbench is a file or a split; --trees is
 the folder of a finished round's trees on generated problems, where an oracle
-knows the right steps (`data/synthetic/oracle.py`). Prints a table for each;
---output writes the figures as JSON.
+knows the right steps (`data/synthetic/oracle.py`). Prints a table for each, and
+--output writes the figures as JSON, after each reward model.
 """
 
 import gc
@@ -20,11 +20,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from absl import app, flags
 from etils import epath
 
 from rstar_jax import outside
-from rstar_jax.config import flag
+from rstar_jax.config import flag, plugins
 from rstar_jax.config.schema import Config
 from rstar_jax.data import compressed
 from rstar_jax.data.files import ProblemError
@@ -32,8 +33,9 @@ from rstar_jax.data.sources import open_source
 from rstar_jax.data.synthetic import oracle
 from rstar_jax.evaluation import decisions, prmbench, processbench, step_errors
 from rstar_jax.evaluation.step_errors import Marked
-from rstar_jax.hf import folders
+from rstar_jax.hf import folders, reward_heads
 from rstar_jax.hf.tokenizers import load_tokenizer
+from rstar_jax.inference import reward
 from rstar_jax.inference.ppm import Scorer
 from rstar_jax.inference.scoring import ScoringEngine
 from rstar_jax.pipeline import backends, hosts, models, reading
@@ -60,6 +62,33 @@ def score_of(name: str, config: Config) -> Score:
     return Scorer(engine, load_tokenizer(folder))
 
   return backends.score_of(name, config, "--reward", ppm, mesh=mesh)
+
+
+def check(name: str) -> None:
+  """Checks the name of a reward model, without loading it.
+
+  Raises:
+    ValueError, OSError: there is no such model, or it cannot be used.
+  """
+  folder = name.removeprefix(backends.PPM)
+  if plugins.names_one(name):
+    plugins.load(name, "--reward")
+  elif folder == name and reward.is_of_others(name):
+    reward.described(name)
+  elif reward_heads.HEAD not in folders.merged_fields(folder):
+    raise ValueError(
+      f"--reward={name} is no PPM: give the folder that a run wrote, or leave "
+      f"out {backends.PPM} for another's reward model"
+    )
+
+
+def labelled(trees: Sequence[Tree]) -> list[tuple[Tree, np.ndarray]]:
+  """Returns trees of generated problems with their labels, int8 [N] each.
+
+  Raises:
+    ValueError: a tree's problem is not one of the generator's.
+  """
+  return [(tree, oracle.labels(tree)) for tree in trees]
 
 
 def subsets(source: str) -> dict[str, list[Marked]]:
@@ -102,12 +131,12 @@ def on_processbench(
   return {"threshold": threshold, "subsets": by_subset, "mean_f1": mean}
 
 
-def on_trees(score: Score, trees: Sequence[Tree]) -> dict[str, Any]:
-  """Measures a reward model on searched trees of generated problems."""
-  decisions.revalue(trees, score)
-  return decisions.rates(
-    [decisions.judge(tree, oracle.labels(tree)) for tree in trees]
-  )
+def on_trees(
+  score: Score, trees: Sequence[tuple[Tree, np.ndarray]]
+) -> dict[str, Any]:
+  """Measures a reward model on searched trees; see `labelled`."""
+  decisions.revalue([tree for tree, _ in trees], score)
+  return decisions.rates([decisions.judge(*each) for each in trees])
 
 
 def tables(found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -157,8 +186,8 @@ def judge(
   *,
   by_subset: Mapping[str, Sequence[Marked]] | None = None,
   by_kind: Sequence[Marked] = (),
-  trees: Sequence[Tree] = (),
-) -> dict[str, dict[str, Any]]:
+  trees: Sequence[tuple[Tree, np.ndarray]] = (),
+) -> Iterator[tuple[str, dict[str, Any]]]:
   """Measures reward models, one after another.
 
   Args:
@@ -166,15 +195,14 @@ def judge(
     rewards: their names.
     by_subset: solutions of ProcessBench.
     by_kind: solutions of PRMBench.
-    trees: trees of generated problems; their values are replaced.
+    trees: see `labelled`; their values are replaced.
 
-  Returns:
-    Reward model -> figures of "processbench", "prmbench" and "trees".
+  Yields:
+    A reward model's name, and figures of "processbench", "prmbench", "trees".
   """
-  figures: dict[str, dict[str, Any]] = {}
   for name in rewards:
     score = score_of(name, config)
-    each = figures[name] = {}
+    each = {}
     if by_subset:
       each["processbench"] = on_processbench(score, by_subset)
     if by_kind:
@@ -185,7 +213,7 @@ def judge(
     # Frees its memory for the next one.
     del score
     gc.collect()
-  return figures
+    yield name, each
 
 
 def define_flags() -> None:
@@ -217,17 +245,22 @@ def main(argv: list[str]) -> None:
   if output and not (folder := pathlib.Path(output).absolute().parent).is_dir():
     raise ValueError(f"--output={output}: there is no folder {folder}")
   hosts.check_devices()
-  figures = judge(
+  for each in given.reward:
+    check(each)
+  figures: dict[str, dict[str, Any]] = {}
+  for name, found in judge(
     given.config,
     given.reward,
     by_subset=subsets(bench) if bench else None,
     by_kind=prmbench.read(open_source(kinds)[1]) if kinds else (),
-    trees=reading.read_trees(trees) if trees else (),
-  )
-  for each in tables(figures):
-    outside.say(f"{each}\n")
-  if output:
-    pathlib.Path(output).write_text(json.dumps(figures, indent=2) + "\n")
+    trees=labelled(reading.read_trees(trees)) if trees else (),
+  ):
+    figures[name] = found
+    for each in tables(figures):
+      outside.say(f"{each}\n")
+    if output:
+      text = json.dumps(figures, indent=2)
+      pathlib.Path(output).write_text(f"{text}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The command line: reward models and marked solutions in, tables out."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import pathlib
@@ -105,8 +106,14 @@ class JudgeRewardsTest(absltest.TestCase):
       f"ppm:{self.folder / 'ppm'}",
     ]
     by_subset = program.subsets(str(self.folder))
-    found = program.judge(Config(), names, by_subset=by_subset)
+    found = dict(program.judge(Config(), names, by_subset=by_subset))
     self.assertEqual(list(found), names)
+    for each in names:
+      program.check(each)
+    with self.assertRaisesRegex(ValueError, "^--reward=ppm:.* is no PPM: give"):
+      program.check(f"ppm:{base}")
+    with self.assertRaisesRegex(ValueError, "say how it is asked, as in"):
+      program.check(str(base))
     for each in found.values():
       self.assertEqual(each["processbench"]["subsets"]["gsm8k"]["n"], [1, 1])
     (table,) = program.tables(found)
@@ -127,7 +134,7 @@ class JudgeRewardsTest(absltest.TestCase):
       ],
     )
     self.assertTrue(np.isnan(tree.ppm).all())
-    found = program.on_trees(knowing(None), [tree])
+    found = program.on_trees(knowing(None), program.labelled([tree]))
     np.testing.assert_array_equal(tree.ppm[1:], [0.25, -0.5])
     self.assertEqual(found["ppm"][0], 1)
     self.assertEqual(found["chance"][0], 0.5)
@@ -150,6 +157,47 @@ class JudgeRewardsTest(absltest.TestCase):
         with self.assertRaisesRegex(ValueError, said):
           self.run_main(*argv, **given)
     judge.assert_not_called()
+
+  def test_what_is_wrong_is_said_before_a_model_scores(self):
+    (problem,) = generator.problems(split="train", count=1, seed=0)
+    problem = dataclasses.replace(problem, question="Of another version?")
+    knows, nowhere = "__main__:knowing", str(self.folder / "nowhere")
+    given = {"config": Config(), "reward": [knows], "trees": "trees"}
+    with (
+      mock.patch.object(program, "score_of") as score_of,
+      mock.patch.object(
+        program.reading, "read_trees", return_value=[Tree(problem)]
+      ),
+    ):
+      for more, said in (
+        ({}, "is not one of the generator's"),
+        ({"reward": [knows, "__main__:knowinx"]}, "did you mean knowing"),
+        ({"reward": [knows, nowhere]}, "nowhere"),
+        ({"reward": [knows, f"ppm:{nowhere}"]}, "nowhere"),
+      ):
+        with self.assertRaisesRegex((ValueError, OSError), said):
+          self.run_main(**given | more)
+    score_of.assert_not_called()
+
+  def test_what_a_model_got_is_there_when_the_next_one_breaks(self):
+    def broken(config):
+      raise ValueError("it breaks")
+
+    sys.modules["__main__"].broken = broken
+    self.write("gsm8k.jsonl", [row(1), row(-1), row(0)])
+    output = self.folder / "figures.json"
+    with (
+      contextlib.redirect_stdout(io.StringIO()) as printed,
+      self.assertRaisesRegex(ValueError, "it breaks"),
+    ):
+      self.run_main(
+        config=Config(),
+        reward=["__main__:knowing", "__main__:broken"],
+        processbench=str(self.folder),
+        output=str(output),
+      )
+    self.assertEqual(list(json.loads(output.read_text())), ["__main__:knowing"])
+    self.assertIn("| 100.0", printed.getvalue())
 
   def test_what_is_missing(self):
     with self.assertRaisesRegex(ProblemError, "has no gsm8k.jsonl, on which"):
