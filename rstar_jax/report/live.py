@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rstar_jax import outside
-from rstar_jax.report import inputs, page, status
+from rstar_jax.report import address, inputs, page, status
 from rstar_jax.report import overview as overview_lib
 from rstar_jax.report import trees as trees_lib
 from rstar_jax.report.newest import Newest
@@ -221,8 +221,9 @@ class _Server(http.server.ThreadingHTTPServer):
 
   daemon_threads = True
 
-  def __init__(self, address: tuple[str, int], watch: Watch):
-    super().__init__(address, _Handler)
+  def __init__(self, host: str, port: int, watch: Watch):
+    self.address_family = address.family(host)
+    super().__init__((host, port), _Handler)
     self.watch = watch
     self.page = page.live(watch.workdir.name).encode()
 
@@ -266,15 +267,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
   do_HEAD = do_GET  # noqa: N815
 
   def _is_for_us(self) -> bool:
-    """Returns whether the request names this server as its host.
-
-    Another site can make its own name resolve to this machine (DNS rebinding).
-    Its pages may not read what is served to this machine alone.
-    """
-    if self.server.server_address[0] != _HOST:
-      return True
-    name = self.headers.get("Host", "").rpartition(":")[0]
-    return name in ("", "localhost", _HOST)
+    """Returns whether the request names this server; see `address`."""
+    host = self.server.server_address[0]
+    return not address.is_local(host) or address.is_named(
+      self.headers.get("Host", ""), address.names(host)
+    )
 
   def _answer(self, code: int, kind: str, body: bytes) -> None:
     self.send_response(code)
@@ -305,10 +302,10 @@ def serve(watch: Watch, host: str = _HOST, port: int | None = None) -> _Server:
     OSError: the address cannot be bound.
   """
   try:
-    return _Server((host, _PORT if port is None else port), watch)
+    return _Server(host, _PORT if port is None else port, watch)
   except OSError as error:
     if port is None and error.errno == errno.EADDRINUSE:
-      return _Server((host, 0), watch)
+      return _Server(host, 0, watch)
     raise OSError(
       f"{host}:{port} cannot be had ({error.strerror}): give another --port, "
       "or leave it out, which takes one that is free"
@@ -346,10 +343,10 @@ def main(arguments: list[str] | None = None) -> int:
   with server:
     host, port = server.server_address[:2]
     outside.say(
-      f"watching {workdir}: http://{host}:{port} (Ctrl-C ends this page, "
-      "not the run)"
+      f"watching {workdir}: {address.url(host, port)} (Ctrl-C ends this "
+      "page, not the run)"
     )
-    if host != _HOST:
+    if not address.is_local(host):
       outside.say("whoever reaches this port can read the run", sys.stderr)
     try:
       server.serve_forever()

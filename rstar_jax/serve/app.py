@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import hmac
-import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from rstar_jax import outside
 from rstar_jax.pipeline.solve import Asked, Solution
-from rstar_jax.report import trees
+from rstar_jax.report import address, trees
 from rstar_jax.serve import page, wire
 from rstar_jax.serve.metrics import Metrics
 from rstar_jax.serve.service import Event, Service
@@ -26,7 +25,6 @@ from rstar_jax.serve.wire import Refused, Served
 # Most bytes of a request, and most seconds for a client to send it.
 BODY, BODY_SECONDS = 1 << 20, 30.0
 
-_PORT = re.compile(r":\d+$")
 _Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -45,9 +43,7 @@ def make(
     served: the server's models, defaults and limits.
     metrics: counts requests.
     token: clients must send it as "Authorization: Bearer TOKEN"; "" admits all.
-    hosts: allowed host names of requests; () allows all. Otherwise a page of
-      another site could make its own name resolve to this server, and read the
-      answers.
+    hosts: allowed host names of requests, see `address.names`; () allows all.
   """
   return _App(service, served, metrics, token, hosts).made
 
@@ -99,8 +95,8 @@ class _App:
 
   def _check(self, request: Request, free: bool) -> None:
     """Raises `Refused` for a request that is not allowed."""
-    name = _PORT.sub("", request.headers.get("host", ""))
-    if self._hosts and name.lower() not in self._hosts:
+    name = request.headers.get("host", "")
+    if self._hosts and not address.is_named(name, self._hosts):
       raise Refused(f"this server is not called {name!r:.80}", 421)
     if free or not self._token:
       return

@@ -10,7 +10,6 @@ docs/serving.md.
 import contextlib
 import errno
 import importlib
-import ipaddress
 import os
 import signal
 import socket
@@ -23,6 +22,7 @@ from absl import flags
 
 from rstar_jax import outside
 from rstar_jax.config import flag
+from rstar_jax.report import address
 from rstar_jax.storage import logs, stopping, store
 
 if TYPE_CHECKING:  # These imports take seconds.
@@ -146,7 +146,7 @@ def _token(given: flags.FlagValues) -> str:
     raise ValueError(f"--token_env={given.token_env}: the environment lacks it")
   if token and not (token.isascii() and token.isprintable()):
     raise ValueError(f"{given.token_env} is not printable ASCII")
-  if not token and not given.open and not is_local(given.host):
+  if not token and not given.open and not address.is_local(given.host):
     raise ValueError(
       f"--host={given.host} can be reached by others: set the environment "
       f"variable {given.token_env} to what they have to send, or let anyone "
@@ -155,19 +155,10 @@ def _token(given: flags.FlagValues) -> str:
   return token
 
 
-def is_local(host: str) -> bool:
-  """Returns whether an address is reachable from this machine only."""
-  try:
-    return ipaddress.ip_address(host).is_loopback
-  except ValueError:
-    return host == "localhost"
-
-
 @contextlib.contextmanager
 def listening(host: str, port: int) -> Iterator[socket.socket]:
   """Binds a port; it is not served before the models are loaded."""
-  family = socket.AF_INET6 if ":" in host else socket.AF_INET
-  with socket.socket(family) as place:
+  with socket.socket(address.family(host)) as place:
     place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
       # Inherited by connections: one whose client does not read is closed.
@@ -251,21 +242,19 @@ def serve(
     question_characters=given.question_characters,
     solutions=given.solutions,
   )
-  local = is_local(given.host) and not token
+  local = address.is_local(given.host) and not token
   made = app.make(
     service,
     served,
     Metrics(service, lambda: len(context.sandbox.pids)),
     token=token,
-    hosts=("localhost", "127.0.0.1", "[::1]", given.host) if local else (),
+    hosts=address.names(given.host) if local else (),
   )
-  port = place.getsockname()[1]
-  shown = f"[{given.host}]" if ":" in given.host else given.host
+  shown = address.url(given.host, place.getsockname()[1])
   outside.say(
-    f"{name}, round {round_}, at http://{shown}:{port}/ and /v1; "
-    f"{', '.join(solver.methods)}"
+    f"{name}, round {round_}, at {shown}/ and /v1; {', '.join(solver.methods)}"
   )
-  if not token and not is_local(given.host):
+  if not token and not address.is_local(given.host):
     outside.say("anyone who reaches this machine may ask: --open")
   server = Server(made, service, given.grace)
   try:

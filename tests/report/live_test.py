@@ -286,6 +286,15 @@ class CommandTest(absltest.TestCase):
       with mock.patch.object(live, "_PORT", port), live.serve(watch) as other:
         self.assertNotEqual(other.server_address[1], port)
 
+  def test_an_address_of_ip_version_6(self):
+    watch = live.Watch(pathlib.Path(self.create_tempdir().full_path))
+    with live.serve(watch, "::1", 0) as server:
+      threading.Thread(target=server.handle_request, daemon=True).start()
+      connection = http.client.HTTPConnection("::1", server.server_port, 60)
+      self.addCleanup(connection.close)
+      connection.request("GET", "/now", headers={"Host": "evil.example"})
+      self.assertEqual(connection.getresponse().status, 403)
+
 
 class ServerTest(absltest.TestCase):
   def setUp(self):
@@ -329,9 +338,10 @@ class ServerTest(absltest.TestCase):
       self.assertEqual(self.ask(path)[0].status, 404, path)
     self.assertEqual(self.ask("/now", "POST")[0].status, 501)
     # A page from elsewhere whose name leads here.
-    answer, body = self.ask("/overview", Host=f"evil.example:{self.port}")
-    self.assertEqual(answer.status, 403)
-    self.assertNotIn(b"accuracy", body)
+    for host in (f"evil.example:{self.port}", "evil.example", ""):
+      answer, body = self.ask("/overview", Host=host)
+      self.assertEqual(answer.status, 403, host)
+      self.assertNotIn(b"accuracy", body)
     answer, _ = self.ask("/overview", Host="localhost:1234")
     self.assertEqual(answer.status, 200)
 

@@ -291,6 +291,7 @@ class GuardedTest(served.ServedCase):
     for host, code in (
       *(("127.0.0.1", 200), ("127.0.0.1:99", 200), ("[::1]", 200)),
       *(("[::1]:80", 200), ("evil.example:80", 421), ("", 421)),
+      ("evil.example", 421),
     ):
       self.assertEqual(self.ask("/", None, {"Host": host}.items())[0], code)
 
