@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import http.server
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -394,20 +395,27 @@ class _Server(http.server.ThreadingHTTPServer):
   # Connections that wait to be accepted.
   request_queue_size = 1024
 
+  def __init__(self, place: socket.socket, handler: type[_Handler]):
+    """Serves at a socket that is bound."""
+    super().__init__(place.getsockname(), handler, bind_and_activate=False)
+    self.socket.close()  # Its own, which is bound to nothing.
+    self.socket = place
+    self.server_name, self.server_port = place.getsockname()[:2]
+    self.server_activate()
+
   def handle_error(self, request, client_address):
     """Ignores the error: a client that disconnects is none."""
 
 
 def make(
-  service: EngineService, host: str = "127.0.0.1", port: int = 0, key: str = ""
+  service: EngineService, place: socket.socket, key: str = ""
 ) -> http.server.HTTPServer:
   """Returns a server; `serve_forever` runs it.
 
   Args:
     service: answers the requests.
-    host: address to listen on.
-    port: 0 is any free port.
+    place: a bound socket, which the server closes.
     key: bearer token that clients must send; "" admits all.
   """
   handler = type("Handler", (_Handler,), {"service": service, "key": key})
-  return _Server((host, port), handler)
+  return _Server(place, handler)

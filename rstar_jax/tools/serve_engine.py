@@ -21,6 +21,7 @@ from absl import app, flags
 from rstar_jax import outside
 from rstar_jax.config import flag
 from rstar_jax.pipeline import hosts
+from rstar_jax.report import address
 from rstar_jax.serve import command, engine_server
 
 
@@ -55,17 +56,17 @@ def main(argv: list[str]) -> None:
     )
   hosts.check_devices()
   # The port is taken before models are loaded, which takes minutes.
-  with command.listening(given.host, given.port):
-    pass
-  service = engine_server.EngineService(
-    given.config, policy=given.policy, ppm=given.ppm
-  )
-  with engine_server.make(service, given.host, given.port, key) as server:
-    outside.say(f"serving at http://{given.host}:{server.server_port}/v1")
-    try:
-      server.serve_forever()
-    except KeyboardInterrupt:
-      pass
+  with command.listening(given.host, given.port) as place:
+    service = engine_server.EngineService(
+      given.config, policy=given.policy, ppm=given.ppm
+    )
+    with engine_server.make(service, place, key) as server:
+      url = address.url(given.host, server.server_port)
+      outside.say(f"serving at {url}/v1")
+      try:
+        server.serve_forever()
+      except KeyboardInterrupt:
+        pass
 
 
 if __name__ == "__main__":

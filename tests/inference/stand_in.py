@@ -42,7 +42,8 @@ class StandIn:
 
   def start(self) -> None:
     """Listens, again at the same port if it had one."""
-    self._server = engine_server.make(self, port=self._port)
+    place = socket.create_server(("127.0.0.1", self._port))
+    self._server = engine_server.make(self, place)
     self._port = self._server.server_port
     self.url = f"http://127.0.0.1:{self._port}/v1"
     handler = self._server.RequestHandlerClass

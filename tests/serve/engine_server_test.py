@@ -4,6 +4,7 @@ import functools
 import http.client
 import json
 import pathlib
+import socket
 import tempfile
 import threading
 import urllib.error
@@ -61,6 +62,11 @@ def other_policy() -> Transformer:
   return Transformer(config, rngs=nnx.Rngs(9))
 
 
+def place() -> socket.socket:
+  """Returns a socket that is bound to a free port."""
+  return socket.create_server(("127.0.0.1", 0))
+
+
 class ServeCase(parameterized.TestCase):
   """A server of the policy and of the PPM, for all tests."""
 
@@ -75,7 +81,7 @@ class ServeCase(parameterized.TestCase):
 
   @classmethod
   def listen(cls, **options) -> str:
-    server = engine_server.make(cls.served, **options)
+    server = engine_server.make(cls.served, place(), **options)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     cls.addClassCleanup(server.server_close)
     cls.addClassCleanup(server.shutdown)
@@ -128,9 +134,8 @@ class AnswersTest(ServeCase):
   def test_the_same_values_as_without_it(self, head):
     _, ppms = models()
     ppm = next(each for each in ppms if each.name == head)
-    server = engine_server.make(
-      engine_server.EngineService(config_of(), ppm=str(ppm))
-    )
+    service = engine_server.EngineService(config_of(), ppm=str(ppm))
+    server = engine_server.make(service, place())
     threading.Thread(target=server.serve_forever, daemon=True).start()
     self.addCleanup(server.server_close)
     self.addCleanup(server.shutdown)
@@ -150,7 +155,8 @@ class AnswersTest(ServeCase):
     config = config_of()
     config.engine.max_prefix_tokens = 512
     here = reward.load_reward(name, config.engine)
-    server = engine_server.make(engine_server.EngineService(config, ppm=name))
+    service = engine_server.EngineService(config, ppm=name)
+    server = engine_server.make(service, place())
     threading.Thread(target=server.serve_forever, daemon=True).start()
     self.addCleanup(server.server_close)
     self.addCleanup(server.shutdown)

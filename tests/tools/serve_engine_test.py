@@ -1,5 +1,7 @@
 """The command that serves our engine: what it refuses, and what it starts."""
 
+import contextlib
+import io
 import os
 import socket
 import types
@@ -60,8 +62,36 @@ class ServeTest(parameterized.TestCase):
       server.serve_forever.side_effect = KeyboardInterrupt
       self.run_main(policy="p", ppm="v", api_key_env="A_KEY")
     served.assert_called_once_with("a config", policy="p", ppm="v")
-    make.assert_called_once_with(served(), "127.0.0.1", 0, "s3cret")
+    make.assert_called_once_with(served(), mock.ANY, "s3cret")
     server.serve_forever.assert_called_once_with()
+
+  @parameterized.parameters("127.0.0.1", "::1")
+  def test_the_port_is_kept_while_models_are_loaded(self, host):
+    with socket.create_server(
+      (host, 0), family=serve_engine.address.family(host)
+    ) as free:
+      port = free.getsockname()[1]
+    loading = []
+
+    def load(*_, **__):
+      family = serve_engine.address.family(host)
+      with socket.socket(family) as other, self.assertRaises(OSError):
+        other.bind((host, port))
+      loading.append(host)
+
+    def serve(server):
+      self.assertEqual(server.server_port, port)
+      socket.create_connection((host, port), 60).close()
+
+    module = serve_engine.engine_server
+    with (
+      mock.patch.object(module, "EngineService", side_effect=load),
+      mock.patch.object(module._Server, "serve_forever", serve),
+      contextlib.redirect_stdout(io.StringIO()) as said,
+    ):
+      self.run_main(policy="p", host=host, port=port)
+    self.assertEqual(loading, [host])
+    self.assertIn(serve_engine.address.url(host, port), said.getvalue())
 
 
 if __name__ == "__main__":
