@@ -7,7 +7,7 @@ reward model. `study_tables.py` makes tables from these records alone.
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rstar_jax.config.schema import StudyConfig
@@ -33,8 +33,8 @@ def study(context: Context, round_: int) -> None:
     round_: from 1.
 
   Raises:
-    ValueError: two reward models would share a folder, or a finished method was
-      made with other settings.
+    ValueError: two reward models would share a folder, or records of a method
+      were made with other settings.
   """
   config = context.config.study
   names = [layout.UNGUIDED, *config.rewards]
@@ -75,9 +75,37 @@ def _done(context: Context, folder: store.Path) -> bool:
   info = manifests.read(folder)
   if info is None:
     return False
+  _check_settings(context, folder, info["made_with"])
+  return True
+
+
+def _check_shards(
+  context: Context, folder: store.Path, shards: Sequence[Shard]
+) -> None:
+  """Checks the finished shards of a method that was not finished.
+
+  Raises:
+    ValueError: one was made with other settings. Earlier versions did not write
+      them into shards, which then count as made with the config's.
+  """
+  done = store.prefetch(Shard.done, shards, folder)
+  there = [each for each, is_done in zip(shards, done, strict=True) if is_done]
+  paths = [each.path for each in there]
+  for head in store.prefetch(records.header, paths, folder):
+    if made_with := head.get("info", {}).get("made_with"):
+      _check_settings(context, folder, made_with)
+
+
+def _check_settings(
+  context: Context, folder: store.Path, made_with: Mapping[str, Any]
+) -> None:
+  """Checks that a method's records were made with the config's settings.
+
+  Raises:
+    ValueError: they were not; names the settings and says what to do.
+  """
   # A setting that is newer than the records counts as its default, except that
   # earlier versions drew as many samples as rollouts.
-  made_with = info["made_with"]
   previous = dataclasses.asdict(StudyConfig()) | made_with
   previous["samples"] = made_with.get("samples", previous["trajectories"])
   differing = ", ".join(
@@ -90,7 +118,6 @@ def _done(context: Context, folder: store.Path) -> bool:
       f"{folder} was made with config.study.{differing}: give the settings "
       "that it was made with, or delete it to have it made again"
     )
-  return True
 
 
 def _settings(context: Context) -> dict[str, Any]:
@@ -128,6 +155,8 @@ def _search(
     folder = top / layout.VALUES
     if not any(_done(context, each) for each in (top / layout.QUALITY, folder)):
       left[folder] = _held_out(context, round_, folder)
+  for folder, part in left.items():
+    _check_shards(context, folder, part)
   make = functools.partial(Searcher, round_=round_, reward=reward)
   shards = [shard for each in left.values() for shard in each]
   if shards:
@@ -141,7 +170,7 @@ def _info(context: Context, shards: Sequence[Shard]) -> dict[str, Any]:
   """Returns the manifest's fields for a method's folder."""
   # Searchers write the policy's number of parameters into headers.
   first = records.header(shards[0].path) if shards else {}
-  return {"made_with": _settings(context), **first.get("info", {})}
+  return {**first.get("info", {}), "made_with": _settings(context)}
 
 
 class Searcher:
@@ -169,7 +198,9 @@ class Searcher:
     folder = _at(self._top, method)
     name = folder.parent.name, folder.name
     count = backend.parameters()
-    known = {} if count is None else {"parameters": count}
+    known = {"made_with": _settings(context)}
+    if count is not None:
+      known["parameters"] = count
     before = backend.usage()
     with units_lib.of_stage(
       context,

@@ -88,6 +88,36 @@ class StudyTest(studying.StudyingCase):
     study.study(killed, 1)
     self.assertEmpty(self.device.made)
 
+  def test_a_killed_study_goes_on_with_its_settings_alone(self):
+    context = self.context()
+    config = context.config.study
+    config.methods, config.rewards = ("samples",), ()
+    with mock.patch.object(study, "finish", side_effect=KeyboardInterrupt):
+      with self.assertRaises(KeyboardInterrupt):
+        study.study(context, 1)
+    folder = context.folder(1, "study") / "policy" / "samples"
+    first, second = sorted(folder.rglob("shard-*"))
+    # An earlier version wrote the first one.
+    rows = records.read_shard(first)
+    info = records.header(first)["info"]
+    del info["made_with"]
+    records.write_shard(first, rows, info)
+    config.samples = 6
+    self.device.made.clear()
+    with self.assertRaisesRegex(
+      ValueError, "^.*policy/samples was made with .*samples=3 and not 6: give"
+    ):
+      study.study(context, 1)
+    self.assertEmpty(self.device.made)
+    second.unlink()
+    study.study(context, 1)
+    self.assertEqual(records.header(first)["info"], info)
+    found = [len(row["trajectories"]) for row in reading.rows_of(folder)]
+    self.assertEqual(found, [3, 3, 3, 6, 6])
+    made_with = manifests.read(folder)["made_with"]
+    self.assertEqual(records.header(second)["info"]["made_with"], made_with)
+    self.assertEqual(made_with["samples"], 6)
+
   def test_the_bytes_do_not_show_how_many_were_in_flight(self):
     found = []
     for in_flight in (1, 16):
