@@ -19,6 +19,8 @@ from rstar_jax.storage import json_io, layout, store
 # Patterns of files that a finished folder does not need.
 _LEFTOVERS = (store.TEMPORARY, f"{layout.BEGUN}*")
 _UNLISTED = (layout.MANIFEST, f"{layout.VERIFIED}*", *_LEFTOVERS)
+# Most damaged files that a warning names.
+_NAMED = 5
 # Files that differ from their folder's manifest, as this process found, with
 # their versions: a stage that runs again must not keep them.
 _changed: dict[str, store.Version] = {}
@@ -90,22 +92,20 @@ def read(folder: epath.PathLike) -> dict | None:
     logging.warning("%s has changed since it was written: remaking it", path)
     return None
   there = store.files(folder)
-  for name in listed:
-    if name not in there:
-      logging.warning("%s lists %s, which is missing: remaking it", path, name)
-      return None
-  digests = _digests(folder, list(listed), there)
-  for (name, then), (size, now) in zip(listed.items(), digests, strict=True):
+  differs = {name: "is missing" for name in listed if name not in there}
+  names = [name for name in listed if name in there]
+  digests = _digests(folder, names, there)
+  for name, (size, now) in zip(names, digests, strict=True):
+    then = listed[name]
     if (size, now) != (then["size"], then["sha256"]):
       _changed[str(folder / name)] = there[name]
-      logging.warning(
-        "%s lists %s, which has changed (%d bytes then, %d now): remaking it",
-        path,
-        name,
-        then["size"],
-        size,
-      )
-      return None
+      differs[name] = f"has changed ({then['size']} bytes then, {size} now)"
+  if differs:
+    found = [f"{name}, which {how}" for name, how in differs.items()]
+    if len(found) > _NAMED:
+      found[_NAMED:] = [f"and {len(found) - _NAMED} more"]
+    logging.warning("%s lists %s: remaking it", path, "; ".join(found))
+    return None
   return manifest
 
 

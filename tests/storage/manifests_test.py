@@ -117,6 +117,36 @@ class ManifestTest(parameterized.TestCase):
     self.age(60)
     self.assertTrue(records.is_complete(path))
 
+  def test_no_changed_shard_is_kept_beside_other_damage(self):
+    paths = [self.folder / "deep" / records.shard_name(i, 3) for i in range(3)]
+    (self.folder / "empty.txt").unlink()
+    for path in paths[1:]:
+      data = path.read_bytes()
+      path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with self.assertLogs(level="WARNING") as logs:
+      self.assertIsNone(manifests.read(self.folder))
+    self.assertEqual(
+      [records.is_complete(path) for path in paths], [True, False, False]
+    )
+    (line,) = logs.output
+    self.assertIn("empty.txt, which is missing; ", line)
+    for path in paths[1:]:
+      self.assertIn(f"{path.name}, which has changed (", line)
+    self.assertNotIn(paths[0].name, line)
+
+  def test_a_warning_names_the_first_damaged_files(self):
+    for index in range(9):
+      store.write(self.folder / f"file-{index}", b"x")
+    manifests.write(self.folder, {})
+    for index in range(9):
+      store.remove(self.folder / f"file-{index}")
+    with self.assertLogs(level="WARNING") as logs:
+      self.assertIsNone(manifests.read(self.folder))
+    self.assertRegex(
+      logs.output[0], "file-4, which is missing; and 4 more: remaking it$"
+    )
+    self.assertNotIn("file-5", logs.output[0])
+
   def hashed(self) -> list[str]:
     """Reads the manifest; returns the names of the files that are read."""
     names = []
