@@ -28,7 +28,14 @@ from rstar_jax.pipeline.shards import cut, finish, finish_model
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.requests import Search
 from rstar_jax.search.tree import Tree
-from rstar_jax.storage import layout, manifests, scalars, stopping
+from rstar_jax.storage import (
+  checkpoints,
+  layout,
+  manifests,
+  scalars,
+  stopping,
+  store,
+)
 from rstar_jax.training import loop
 from rstar_jax.training import reinforce as reinforce_lib
 from rstar_jax.types import Problem
@@ -43,11 +50,15 @@ def reinforce(context: Context, round_: int) -> None:
 
   Each turn's trees are in a folder of their own below `trees`. Preference pairs
   and the PPM are made from these trees as in other rounds.
+
+  Raises:
+    ValueError: trees are lost that cannot be made again; see `_check_turns`.
   """
   trees, policy = (context.folder(round_, each) for each in ("trees", "policy"))
   written = manifests.read(trees), manifests.read(policy)
   if context.host.agree(None not in written):
     return
+  _check_turns(context, trees, policy)
   config, settings = context.config, context.config.reinforce
   problems, retired = rollout.problems_of(context, round_)
   mesh = models.train_mesh(config)
@@ -78,6 +89,28 @@ def reinforce(context: Context, round_: int) -> None:
   finish(
     context.host, trees, lambda: rollout.info(context, round_, trees, retired)
   )
+
+
+def _check_turns(
+  context: Context, trees: store.Path, policy: store.Path
+) -> None:
+  """Checks that the newest checkpoint's turns are whole; loads no model.
+
+  A later turn, or one that no update has learned from, is rolled out again.
+
+  Raises:
+    ValueError: trees of an earlier turn are lost or damaged, and so is the
+      policy that wrote them.
+  """
+  with checkpoints.Checkpoints(policy / layout.CHECKPOINTS) as saver:
+    done = max(saver.steps(), default=0)
+  for turn in range(-(-done // context.config.reinforce.updates)):
+    folder = trees / layout.turn_name(turn)
+    if not context.host.agree(manifests.read(folder) is not None):
+      raise ValueError(
+        f"{folder} has lost trees that the policy has learned from: restore "
+        f"them, or delete {trees} and {policy} to have the round made again"
+      )
 
 
 def shard_size(problems: int) -> int:

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import pathlib
 import pkgutil
+import shutil
 import tempfile
 import unittest
 from unittest import mock
@@ -255,9 +256,48 @@ class ReinforceTest(Case):
     ):
       self.kill(context, where, calls)
       self.assertNotEqual(cases.contents(context.workdir), self.bytes)
+      if where.endswith("_batch"):
+        self.assert_lost(context, 0, pathlib.Path.unlink)
+        # Those that no update has learned from are written again.
+        folder = context.folder(1, "trees") / layout.turn_name(1)
+        min(folder.glob("shard-*")).unlink()
+      elif where.endswith("batch_at"):
+        self.assert_lost(context, 1, pathlib.Path.unlink)
     reinforce.reinforce(context, 1)
     self.assertEqual(cases.contents(context.workdir), self.bytes)
     # Nothing is done again.
+    with mock.patch.object(backends, "ModelBackend", None):
+      reinforce.reinforce(context, 1)
+
+  def assert_lost(self, context, turn, damage):
+    """Asserts that a round is refused without a file of a turn's trees."""
+    folder = context.folder(1, "trees") / layout.turn_name(turn)
+    path = min(folder.glob("shard-*"))
+    data = path.read_bytes()
+    damage(path)
+    with (
+      mock.patch.object(models, "load_policy", None),
+      mock.patch.object(backends, "ModelBackend", None),
+      self.assertRaisesRegex(
+        ValueError,
+        f"^{folder} has lost trees .*: restore them, or delete .*round_1/trees "
+        "and .*round_1/policy to have the round made again$",
+      ),
+    ):
+      reinforce.reinforce(context, 1)
+    path.write_bytes(data)
+
+  def test_trees_that_the_policy_learned_from_are_not_left_out(self):
+    def flip(path):
+      data = path.read_bytes()
+      path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+
+    context = self.context("lost")
+    shutil.copytree(self.straight.workdir, context.workdir)
+    for turn in range(2):
+      for damage in (flip, pathlib.Path.unlink):
+        self.assert_lost(context, turn, damage)
+    # Restored, they are as good as before.
     with mock.patch.object(backends, "ModelBackend", None):
       reinforce.reinforce(context, 1)
 
