@@ -14,7 +14,7 @@ from rstar_jax.grading.grader import Grader
 from rstar_jax.hf import finding
 from rstar_jax.pipeline.hosts import ALONE, Host, wait_until
 from rstar_jax.steps.tokenizer import HfTokenizer
-from rstar_jax.storage import json_io, layout, store
+from rstar_jax.storage import json_io, layout, manifests, store
 from rstar_jax.tasks.named import load_task
 from rstar_jax.types import Problem
 
@@ -170,11 +170,33 @@ def check_identity(config: Config, workdir: store.Path) -> None:
 
   Raises:
     ValueError: the run has another identity; the message names the fields that
-      differ. A field that is newer than the run counts as its default.
+      differ. A field that is newer than the run counts as its default. Or the
+      config has more rounds, and the evaluation of the last one is not over.
   """
   if not has_run(workdir) or not _begun(workdir):
     return
-  _check_continues(find_run(workdir), config, workdir)
+  bound = find_run(workdir)
+  _check_continues(bound, config, workdir)
+  if len(config.rounds) > len(bound.rounds) and bound.eval.early_problems:
+    _check_evaluated(workdir, len(bound.rounds))
+
+
+def _check_evaluated(workdir: store.Path, last: int) -> None:
+  """Checks that the last round's evaluation is finished, or not begun.
+
+  With `eval.early_problems` it would go on as that of an earlier round, which
+  has fewer problems.
+
+  Raises:
+    ValueError: it is neither.
+  """
+  folder = layout.stage_folder(workdir, last, "eval")
+  if store.children(folder) and manifests.read(folder) is None:
+    raise ValueError(
+      f"{folder} is not finished, and with eval.early_problems further rounds "
+      f"would change what it solves: finish it with {last} rounds, or delete "
+      "it, before you add rounds"
+    )
 
 
 def _check_continues(bound: Config, config: Config, workdir: store.Path):

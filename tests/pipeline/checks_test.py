@@ -1,5 +1,6 @@
 """Data and folders, checked before anything is spent."""
 
+import copy
 import json
 import pathlib
 import sys
@@ -8,9 +9,10 @@ from unittest import mock
 
 from absl.testing import absltest, parameterized
 
-from rstar_jax.config import closed
+from rstar_jax.config import closed, identity
 from rstar_jax.config import schema as config_lib
 from rstar_jax.pipeline import checks, on_ray, run, work
+from rstar_jax.storage import manifests
 from tests import tiny_run
 from tests.pipeline import fake_ray
 
@@ -86,6 +88,36 @@ class WorkdirTest(parameterized.TestCase):
     self.config.rounds = self.config.rounds[:2]
     with self.assertRaisesRegex(ValueError, "config.rounds was"):
       checks.check_workdir(self.config, self.workdir)
+
+  def test_rounds_are_not_added_within_the_last_evaluation(self):
+    self.config.eval.early_problems = 2
+    (self.workdir / "round_0").rmdir()
+    checks.check_workdir(self.config, self.workdir)
+    # Round 2 is the last one.
+    folder = self.workdir / "round_2" / "eval"
+    (self.workdir / "round_1" / "eval" / "train").mkdir(parents=True)
+    more = copy.deepcopy(self.config)
+    more.rounds += (config_lib.RoundConfig(),)
+    checks.check_identity(more, self.workdir)
+    (folder / "train").mkdir(parents=True)
+    with self.assertRaisesRegex(
+      ValueError, f"^{folder} is not finished, .*: finish it with 2 rounds, or"
+    ):
+      checks.check_workdir(more, self.workdir)
+    self.assertLen(self.bound()["rounds"], 2)
+    checks.check_workdir(self.config, self.workdir)
+    # Without early_problems all rounds solve the same.
+    path = self.workdir / "config.json"
+    text = path.read_text()
+    for config in (self.config, more):
+      config.eval.early_problems = 0
+    path.write_text(json.dumps(identity.to_json(self.config)))
+    checks.check_identity(more, self.workdir)
+    more.eval.early_problems = 2
+    path.write_text(text)
+    manifests.write(folder, {})
+    checks.check_workdir(more, self.workdir)
+    self.assertLen(self.bound()["rounds"], 3)
 
   def test_where_no_round_was_begun_nothing_binds(self):
     (self.workdir / "round_0").rmdir()
