@@ -115,10 +115,7 @@ def finish(
     files: lists the files that the manifest names; None is all files.
   """
   if not host.leads:
-    wait_until(
-      lambda: manifests.read(folder) is not None,
-      f"{folder / layout.MANIFEST}",
-    )
+    wait_until(_finished(folder), f"{folder / layout.MANIFEST}")
     return
   left = list(shards)
 
@@ -138,6 +135,33 @@ def finish(
 
   wait_until(all_done, f"shards of other hosts in {folder}")
   manifests.write(folder, info(), files and files())
+
+
+def _finished(folder: store.Path) -> Callable[[], bool]:
+  """Returns a function that returns whether a folder is finished by now.
+
+  A damaged folder has a manifest while another host makes it again. The
+  manifest is read again when a file has changed, so that its warning is not
+  repeated at each look.
+  """
+  seen: dict[str, store.Version] = {}
+
+  def look() -> bool:
+    nonlocal seen
+    if store.version(folder / layout.MANIFEST) is None:
+      return False
+    # A shared file system may show a shard later than the manifest.
+    there = {
+      name: version
+      for name, version in store.files(folder).items()
+      if not store.matches(name, *manifests.LEFTOVERS)
+    }
+    if there == seen:
+      return False
+    seen = there
+    return manifests.read(folder) is not None
+
+  return look
 
 
 def finish_model(

@@ -17,8 +17,8 @@ from rstar_jax import outside
 from rstar_jax.storage import json_io, layout, store
 
 # Patterns of files that a finished folder does not need.
-_LEFTOVERS = (store.TEMPORARY, f"{layout.BEGUN}*")
-_UNLISTED = (layout.MANIFEST, f"{layout.VERIFIED}*", *_LEFTOVERS)
+LEFTOVERS = (store.TEMPORARY, f"{layout.BEGUN}*")
+_UNLISTED = (layout.MANIFEST, f"{layout.VERIFIED}*", *LEFTOVERS)
 # Most damaged files that a warning names.
 _NAMED = 5
 # Files that differ from their folder's manifest, as this process found, with
@@ -47,7 +47,7 @@ def write(
   if taken := {"files", "sha256"} & set(info):
     raise ValueError(f"manifest info may not use the keys {sorted(taken)}")
   if files is None:
-    store.sweep(folder, *_LEFTOVERS)
+    store.sweep(folder, *LEFTOVERS)
   there = store.files(folder)
   if files is None:
     # A late process may have written a temporary file meanwhile.

@@ -9,7 +9,7 @@ from absl.testing import absltest, parameterized
 from rstar_jax.pipeline import hosts, shards
 from rstar_jax.pipeline.hosts import Host
 from rstar_jax.pipeline.shards import Unit
-from rstar_jax.storage import manifests, records
+from rstar_jax.storage import layout, manifests, records
 from rstar_jax.types import Problem
 
 PROBLEMS = [Problem(f"p{i}", "?") for i in range(8)]
@@ -105,6 +105,53 @@ class ShardsTest(parameterized.TestCase):
       self.assertEqual(
         (folder / name).read_bytes(), (alone / name).read_bytes()
       )
+
+  def test_a_host_that_waits_reads_a_manifest_when_a_file_has_changed(self):
+    cut = shards.cut(PROBLEMS, 4, self.folder)
+    for shard in cut:
+      records.write_shard(shard.path, [{"id": each} for each in range(4)])
+    manifests.write(self.folder, {})
+    whole = [shard.path.read_bytes() for shard in cut]
+    looks, steps = [], []
+
+    def wait_until(done, what):
+      del what
+      for step in [*steps, lambda: None]:
+        with mock.patch.object(
+          shards.manifests, "read", side_effect=manifests.read
+        ) as read:
+          looks.append((done(), read.call_count))
+        step()
+
+    def look(*more):
+      looks[:], steps[:] = [], more
+      with mock.patch.object(shards, "wait_until", wait_until):
+        shards.finish(Host(1, 2), self.folder, dict, cut)
+      return looks
+
+    self.assertEqual(look(), [(True, 1)])
+    first, second = (shard.path for shard in cut)
+    second.write_bytes(whole[1][:-3])
+    first.unlink()
+    journal = first.with_name(f"{layout.BEGUN}shard-00000-of-00002-0-ab.jsonl")
+    self.assertEqual(
+      look(
+        lambda: None,
+        # As long as its problems are solved.
+        lambda: journal.write_bytes(b"1"),
+        lambda: first.write_bytes(whole[0]),
+        lambda: None,
+        # The manifest may be seen first.
+        lambda: second.write_bytes(whole[1]),
+      ),
+      [(False, 1), (False, 0), (False, 0), (False, 1), (False, 0), (True, 1)],
+    )
+    data = (self.folder / layout.MANIFEST).read_bytes()
+    (self.folder / layout.MANIFEST).unlink()
+    self.assertEqual(
+      look(lambda: (self.folder / layout.MANIFEST).write_bytes(data)),
+      [(False, 0), (True, 1)],
+    )
 
 
 if __name__ == "__main__":
