@@ -24,7 +24,7 @@ from absl import logging
 from rstar_jax import outside
 from rstar_jax.config.schema import Config, RayConfig
 from rstar_jax.pipeline.hosts import Host
-from rstar_jax.pipeline.shards import Shard
+from rstar_jax.pipeline.shards import Shard, unfinished
 from rstar_jax.pipeline.work import Run, Searcher, Turns
 from rstar_jax.storage import layout, logs, manifests, metrics, stopping, store
 
@@ -95,11 +95,7 @@ class Ray:
     self, run: Run, make: Callable[[Any], Searcher], shards: Sequence[Shard]
   ) -> None:
     """See `work.Work`; of several joined hosts only the first calls Ray."""
-    if not run.host.leads or not shards:
-      return
-    folder = shards[0].path.parent
-    whole = store.prefetch(Shard.done, shards, folder)
-    left = [each for each, done in zip(shards, whole, strict=True) if not done]
+    left = unfinished(shards) if run.host.leads else []
     if not left:
       return
     # Searchers would keep a damaged file, since only this process has compared
@@ -116,6 +112,7 @@ class Ray:
       host = Host(number + 1, count + 1)
       return actor.remote(self._opens, run.config, run.workdir, host, make)
 
+    folder = shards[0].path.parent
     what = "/".join(folder.relative_to(run.workdir).parts[:2])
     crew = _Crew(ray, begin, count)
     try:

@@ -98,6 +98,15 @@ def cut(
   ]
 
 
+def unfinished(shards: Sequence[Shard]) -> list[Shard]:
+  """Returns the shards that are not `done`, in order."""
+  if not shards:
+    return []
+  done = store.prefetch(Shard.done, shards, shards[0].path)
+  pairs = zip(shards, done, strict=True)
+  return [shard for shard, is_done in pairs if not is_done]
+
+
 def finish(
   host: Host,
   folder: store.Path,
@@ -122,15 +131,9 @@ def finish(
   def all_done() -> bool:
     # One listing, rather than a look at each of thousands of shards.
     there = {folder / name for name in store.files(folder)}
-    ready = [shard for shard in left if there.issuperset(shard.files)]
-    whole = {
-      shard.path
-      for shard, done in zip(
-        ready, store.prefetch(Shard.done, ready, folder), strict=True
-      )
-      if done
-    }
-    left[:] = [shard for shard in left if shard.path not in whole]
+    missing = [each for each in left if not there.issuperset(each.files)]
+    ready = [each for each in left if there.issuperset(each.files)]
+    left[:] = missing + unfinished(ready)
     return not left
 
   wait_until(all_done, f"shards of other hosts in {folder}")

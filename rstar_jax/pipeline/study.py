@@ -18,7 +18,7 @@ from rstar_jax.pipeline import backends, extract, ppm
 from rstar_jax.pipeline import units as units_lib
 from rstar_jax.pipeline.context import Context
 from rstar_jax.pipeline.reading import rows_of
-from rstar_jax.pipeline.shards import Shard, Unit, cut, finish
+from rstar_jax.pipeline.shards import Shard, Unit, cut, finish, unfinished
 from rstar_jax.pipeline.work import Load
 from rstar_jax.search.requests import Calls, Search
 from rstar_jax.storage import layout, manifests, records, store
@@ -88,9 +88,8 @@ def _check_shards(
     ValueError: one was made with other settings. Earlier versions did not write
       them into shards, which then count as made with the config's.
   """
-  done = store.prefetch(Shard.done, shards, folder)
-  there = [each for each, is_done in zip(shards, done, strict=True) if is_done]
-  paths = [each.path for each in there]
+  left = {each.path for each in unfinished(shards)}
+  paths = [each.path for each in shards if each.path not in left]
   for head in store.prefetch(records.header, paths, folder):
     if made_with := head.get("info", {}).get("made_with"):
       _check_settings(context, folder, made_with)

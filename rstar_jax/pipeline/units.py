@@ -27,7 +27,7 @@ from rstar_jax import outside
 from rstar_jax.config import identity as identity_lib
 from rstar_jax.pipeline import checks
 from rstar_jax.pipeline.context import Context
-from rstar_jax.pipeline.shards import Shard, Unit
+from rstar_jax.pipeline.shards import Shard, Unit, unfinished
 from rstar_jax.pipeline.work import Load
 from rstar_jax.search import driver, queues
 from rstar_jax.search.queues import Usage
@@ -133,11 +133,9 @@ class Units:
         if match := _JOURNAL.fullmatch(name):
           journals.setdefault((folder, match[2]), set()).add(match[1])
     self._parts = []
-    for shard, done in zip(shards, _done(shards), strict=True):
-      if not done:
-        key = shard.path.parent, shard.name
-        others = journals.get(key, ())
-        self._parts.append(_Part(shard, identity, others, host))
+    for shard in unfinished(shards):
+      others = journals.get((shard.path.parent, shard.name), ())
+      self._parts.append(_Part(shard, identity, others, host))
     self.passed_over = sum(each.passed_over for each in self._parts)
     self._missing = [
       (part, place) for part in self._parts for place in part.in_order()
@@ -285,12 +283,6 @@ class Kept:
 
 def _name(unit: Unit) -> tuple[str, str, str]:
   return unit.method, unit.split, unit.problem.id
-
-
-def _done(shards: Sequence[Shard]) -> list[bool]:
-  if not shards:
-    return []
-  return list(store.prefetch(Shard.done, shards, shards[0].path))
 
 
 class _Part:

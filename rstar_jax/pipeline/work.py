@@ -20,7 +20,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from rstar_jax.config.schema import Config
 from rstar_jax.pipeline.hosts import Host
-from rstar_jax.pipeline.shards import Shard
+from rstar_jax.pipeline.shards import Shard, unfinished
 from rstar_jax.storage import store
 
 Item = TypeVar("Item")
@@ -203,7 +203,10 @@ class Local:
     self, run: Run, make: Callable[[Any], Searcher], shards: Sequence[Shard]
   ) -> None:
     """See `Work`; all shards of this host are searched together."""
-    make(run)(run.host.share(shards))
+    share = run.host.share(shards)
+    if unfinished(share):
+      # All, since its progress counts those that are done.
+      make(run)(share)
 
 
 def _as_completed(

@@ -5,6 +5,7 @@ import itertools
 import os
 import pathlib
 import threading
+import types
 
 from absl.testing import absltest, parameterized
 
@@ -71,6 +72,27 @@ class LocalTest(parameterized.TestCase):
     paths = [folder / str(n) for n in range(4)]
     self.assertLen(list(local(2).map(pathlib.Path.touch, paths)), 4)
     self.assertCountEqual(folder.iterdir(), paths)
+
+  def test_models_are_loaded_where_a_shard_is_left(self):
+    from rstar_jax.pipeline import hosts, shards
+    from rstar_jax.storage import records
+    from rstar_jax.types import Problem
+
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    cut = shards.cut([Problem(f"p{n}", "?") for n in range(6)], 2, folder)
+    searched = []
+    for shard in cut[::2]:
+      records.write_shard(shard.path, [{}, {}])
+      for index in (0, 1):
+        run = types.SimpleNamespace(host=hosts.Host(index, 2))
+        local(1).search(run, lambda _: searched.append, cut)
+    # The first host has the first and the third, of which it gets both: its
+    # progress begins with the one that is done. The second host has the second.
+    first, second = cut[::2], cut[1::2]
+    self.assertEqual(searched, [first, second, second])
+    self.assertEqual(shards.unfinished(cut), second)
+    local(1).search(run, lambda _: searched.append, [])
+    self.assertLen(searched, 3)
 
 
 class TurnsTest(absltest.TestCase):
