@@ -43,8 +43,9 @@ _OTHERS = {
   "IntStorage": 4,
   "LongStorage": 8,
 }
-# Most bytes of `data.pkl`, and bytes of a local header in a zip archive.
-_MOST, _HEADER = 1 << 26, 30
+# Most bytes of `data.pkl` and `byteorder`, and bytes of a local header in a zip
+# archive.
+_MOST, _ORDER, _HEADER = 1 << 26, 16, 30
 
 
 # Named tuples, since a pickle could change the fields of other classes.
@@ -148,8 +149,11 @@ class _Reader(pickle.Unpickler):
   def __init__(self, file: pathlib.Path, archive: zipfile.ZipFile, top: str):
     super().__init__(io.BytesIO(archive.read(f"{top}data.pkl")))
     self._file, self._archive, self._top = file, archive, top
-    with contextlib.suppress(KeyError):
-      if archive.read(f"{top}byteorder") != b"little":
+    with (
+      contextlib.suppress(KeyError),
+      archive.open(f"{top}byteorder") as order,
+    ):
+      if order.read(_ORDER) != b"little":
         raise ValueError("it has the byte order of another kind of machine")
 
   def find_class(self, module: str, name: str) -> Any:

@@ -10,6 +10,7 @@ import pathlib
 import pickle
 import pickletools
 import shutil
+import tracemalloc
 import zipfile
 
 import ml_dtypes
@@ -130,6 +131,22 @@ class PicklesTest(parameterized.TestCase):
     for name in ("int8", "bool"):
       with self.assertRaisesRegex(ValueError, f"{name} is of the type .*: the"):
         read.shape(name)
+
+  def test_a_byte_order_that_would_fill_the_memory_is_not_read(self):
+    file = io.BytesIO()
+    Writer(file, 2).dump({"a": tensor("0", 6, 0, (2, 3), (3, 1))})
+    for order in (b"little" + b" " * (1 << 25), b"big"):
+      with zipfile.ZipFile(
+        self.folder / NAME, "w", zipfile.ZIP_DEFLATED
+      ) as archive:
+        archive.writestr("model/data.pkl", file.getvalue())
+        archive.writestr("model/byteorder", order)
+      tracemalloc.start()
+      self.addCleanup(tracemalloc.stop)
+      with self.assertRaisesRegex(ValueError, "has the byte order of another"):
+        pickles.PickledFolder(self.folder)
+      self.assertLess(tracemalloc.get_traced_memory()[1], 1 << 22)
+      tracemalloc.stop()
 
   def test_a_model_is_that_of_its_safetensors(self):
     source = GOLDEN / "llama_bias"
