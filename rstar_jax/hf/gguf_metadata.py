@@ -89,17 +89,19 @@ def config_fields(
     tables: the tensors `LLAMA3`, `SHORT` and `LONG`, those that exist.
 
   Raises:
-    ValueError: a value is missing, or `transformers` has no field for it.
+    ValueError: a value or a tensor is missing, or `transformers` has no field
+      for it.
   """
   heads = metadata.need(".attention.head_count")
   first = "model.layers.0."
   # The metadata may lack the size, so a tensor's shape gives it.
-  head_dim = shapes[f"{first}self_attn.o_proj.weight"][1] // heads
+  output = _need(metadata, shapes, f"{first}self_attn.o_proj.weight")
+  head_dim = output[1] // heads
   rope = _rope(metadata, head_dim, tables)
   fields = {
     "architectures": [ARCHITECTURES[metadata.architecture]],
     "model_type": metadata.architecture,
-    "vocab_size": shapes["model.embed_tokens.weight"][0],
+    "vocab_size": _need(metadata, shapes, "model.embed_tokens.weight")[0],
     "hidden_size": metadata.need(".embedding_length"),
     "intermediate_size": metadata.need(".feed_forward_length"),
     "num_hidden_layers": metadata.need(".block_count"),
@@ -126,6 +128,16 @@ def config_fields(
   return fields | ({length: rope[length]} if length in rope else {})
 
 
+def _need(metadata: Metadata, tensors: Mapping[str, Any], name: str) -> Any:
+  """Returns what is known of a required tensor."""
+  if name not in tensors:
+    raise ValueError(
+      f"{metadata.path} lacks the tensor {name}: give the file of a whole "
+      "model, not one of its vocabulary or of a part"
+    )
+  return tensors[name]
+
+
 def _rope(
   metadata: Metadata, head_dim: int, tables: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
@@ -147,7 +159,7 @@ def _rope(
     return rope | {
       "rope_type": "longrope",
       "long_factor": tables[LONG].tolist(),
-      "short_factor": tables[SHORT].tolist(),
+      "short_factor": _need(metadata, tables, SHORT).tolist(),
       "original_max_position_embeddings": metadata.need(
         ".rope.scaling.original_context_length"
       ),

@@ -2,6 +2,7 @@
 
 import math
 import pathlib
+from unittest import mock
 
 import gguf
 import numpy as np
@@ -167,6 +168,31 @@ class GgufMetadataTest(parameterized.TestCase):
     )
     config = transformers.AutoConfig.for_model(**fields)
     self.assertEqual(config.rope_parameters, fields["rope_parameters"])
+
+  def test_a_file_without_the_tensors_of_a_model(self):
+    known = tiny_gguf.shapes("llama")
+    for name in (
+      "model.layers.0.self_attn.o_proj.weight",
+      "model.embed_tokens.weight",
+    ):
+      left = {each: known[each] for each in known.keys() - {name}}
+      with (
+        mock.patch.object(tiny_gguf, "shapes", return_value=left),
+        self.assertRaisesRegex(
+          ValueError, f"^.*tiny.gguf lacks the tensor {name}: .*$"
+        ),
+      ):
+        self.fields("llama")
+
+  def test_longrope_without_its_short_factors(self):
+    with self.assertRaisesRegex(
+      ValueError, "tiny.gguf lacks the tensor rope_factors_short.weight"
+    ):
+      self.fields(
+        "phi3",
+        metadata={"phi3.rope.scaling.original_context_length": 256},
+        extra={"rope_factors_long.weight": np.ones(32, np.float32)},
+      )
 
   def test_linear_rope(self):
     metadata = {"llama.rope.scaling.type": "linear"}
