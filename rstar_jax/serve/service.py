@@ -194,10 +194,12 @@ class Service:
 
     def expire() -> None:
       nonlocal late
-      late = not stop.done()
-      stop.cancel()
+      if not job.done():
+        late = not stop.done()
+        stop.cancel()
 
-    # The deadline holds even while the client does not read.
+    # The deadline is the search's, and holds even while the client does not
+    # read. What is found before it may be read after it.
     clock = loop.call_later(self.limits.seconds, expire)
     try:
       event: Event | None = None

@@ -93,6 +93,39 @@ class PlacesTest(served.ServedCase):
     self.assertEqual([each.cancelled() for each in stops[:-1]], [True, True])
 
 
+class DeadlineTest(served.ServedCase):
+  def test_what_was_found_in_time_may_be_read_later(self):
+    limits = service.Limits(places=1, line=0, seconds=600.0)
+    service_ = service.Service(self.solver, limits)
+    self.addCleanup(service_.close)
+
+    async def answered(slow: bool):
+      loop, deadlines = asyncio.get_running_loop(), []
+      later = loop.call_later
+
+      def noted(seconds, call, *args, **options):
+        if seconds == limits.seconds:
+          deadlines.append(call)
+        return later(seconds, call, *args, **options)
+
+      asked = [solve.Asked("four", self.solver.budget("greedy"), 3)]
+      with mock.patch.object(loop, "call_later", noted):
+        async with contextlib.aclosing(service_.answer(asked)) as news:
+          await anext(news)
+          while slow and not service_.idle:
+            await asyncio.sleep(0.01)
+          (expire,) = deadlines
+          expire()
+          return [event.solution async for event in news if event]
+
+    (found,) = asyncio.run(answered(slow=True))
+    self.assertIsNotNone(found.answer)
+    self.policy.go.clear()
+    with self.assertRaisesRegex(wire.Refused, "no answer within 600 s"):
+      asyncio.run(answered(slow=False))
+    self.policy.go.set()
+
+
 class RowsTest(absltest.TestCase):
   """The engine's rows, with a tiny model of random weights."""
 
