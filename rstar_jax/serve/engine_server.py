@@ -307,8 +307,7 @@ class EngineService:
     """Answers /update_weights_from_disk: loads a policy's or a PPM's folder."""
     folder = outside.string(body.get("model_path"), "model_path", 4096)
     try:
-      _, fields = folders.read_config(folder)
-      if reward_heads.HEAD in fields:
+      if reward_heads.HEAD in folders.merged_fields(folder):
         if self._reward is None or self._reward.published:
           raise Refused("no PPM is served here", 404)
         ppm = folders.load_ppm(folder, self._dtype, mesh=self._mesh)

@@ -15,15 +15,20 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from flax import nnx
 
-from rstar_jax.config.schema import ServersConfig
-from rstar_jax.hf import folders, saving
+from rstar_jax.config.schema import ServersConfig, TrainConfig
+from rstar_jax.hf import adapters, folders, saving
 from rstar_jax.inference import engine_client, loading, reward
 from rstar_jax.inference.engine import Engine
 from rstar_jax.inference.generated import Stop
 from rstar_jax.inference.scoring import ScoringEngine
-from rstar_jax.models.transformer import Transformer, ppm_from_policy
+from rstar_jax.models.transformer import (
+  Transformer,
+  arrays_in,
+  ppm_from_policy,
+)
 from rstar_jax.pipeline import deploy
 from rstar_jax.serve import engine_server
+from rstar_jax.training import lora
 from tests import tiny_run
 from tests.parity import reward_cases
 from tests.serve.served import until
@@ -189,6 +194,24 @@ class AnswersTest(ServeCase):
     loading.sglang(config, "ppm", str(first), [self.url])
     with self.assertRaisesRegex(ValueError, "model_path=.*nowhere"):
       loading.sglang(config, "ppm", str(folder / "nowhere"), [self.url])
+
+  def test_an_adapter_of_a_ppm_goes_to_the_ppm_s_place(self):
+    policy, (first, _) = models()
+    folder = str(pathlib.Path(self.create_tempdir().full_path))
+    ppm = ppm_from_policy(folders.load_policy(policy), rngs=nnx.Rngs(5))
+    config = TrainConfig(lora_rank=2, lora_alpha=3.0)
+    added, _ = lora.begin(nnx.split(ppm)[1], config, 7)
+    added = arrays_in(added)
+    adapters.save(folder, added, ppm, base=str(policy), alpha=3.0)
+    path, ids = "/update_weights_from_disk", {"input": PROMPTS}
+    before = self.post("/pooling", ids)
+    self.assertEqual(self.post(path, {"model_path": folder})[0], 200)
+    found = self.served._reward.engine.submit(PROMPTS).result()
+    expected = ScoringEngine(ppm, config_of().engine).submit(PROMPTS).result()
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    self.assertNotEqual(self.post("/pooling", ids), before)
+    self.assertEqual(self.post(path, {"model_path": str(first)})[0], 200)
+    self.assertEqual(self.post("/pooling", ids), before)
 
 
 # A request that is refused, and the words.
