@@ -6,6 +6,7 @@ and the valid ones. Names and types are checked where a field is assigned
 """
 
 import dataclasses
+import math
 import operator
 import re
 from collections.abc import Iterator
@@ -117,6 +118,10 @@ def _check_range(name: str, value: Any, above, least, most, below) -> None:
     "below": (below, operator.lt),
   }
   given = {k: v for k, v in bounds.items() if v[0] is not None}
+  _check(
+    not isinstance(value, float) or math.isfinite(value),
+    f"{name}={value!r} must be finite",
+  )
   right = " and ".join(f"{word} {bound}" for word, (bound, _) in given.items())
   _check(
     all(holds(value, bound) for bound, holds in given.values()),

@@ -1,4 +1,5 @@
 import dataclasses
+import math
 import operator
 from unittest import mock
 
@@ -216,6 +217,22 @@ class ValidateTest(parameterized.TestCase):
       validation.validate(config)
     config.remote.model = "m"
     validation.validate(config)
+
+  @parameterized.product(
+    name=(
+      *("search.c", "engine.temperature", "eval.search.c", "grader.seconds"),
+      *("sft.weight_decay", "ppm.clip", "reinforce.ratio_limit"),
+    ),
+    value=(math.nan, math.inf, -math.inf),
+  )
+  def test_what_is_not_finite(self, name, value):
+    config = valid()
+    owner, _, field = name.rpartition(".")
+    setattr(operator.attrgetter(owner)(config), field, value)
+    with self.assertRaisesRegex(
+      ValueError, rf"^config\.{name}={value!r} must be finite$"
+    ):
+      validation.validate(config)
 
   def test_an_int_is_a_float(self):
     config = valid()
