@@ -249,8 +249,7 @@ class Solver:
   def prompt_tokens(self, question: str) -> int:
     """Returns the number of tokens of the policy's prompt for a question."""
     tokenizer = self._context.tokenizer
-    few_shot = self._few_shot and not self._round
-    prompt = self._context.task.few_shot if few_shot else tokenizer.prompt
+    prompt = self._context.task.few_shot if self._few_shot else tokenizer.prompt
     return len(encode_solution(tokenizer, prompt(question), ()))
 
   def cut(self, text: str, tokens: int) -> int:
@@ -274,7 +273,7 @@ class Solver:
 
   @property
   def _few_shot(self) -> bool:
-    return self._config.policy.prompt == "few_shot"
+    return not self._round and self._config.policy.prompt == "few_shot"
 
   def budget(self, method: Method | None = None, **given: int) -> Budget:
     """Returns a budget.

@@ -17,6 +17,7 @@ from rstar_jax.pipeline import evaluate, solve
 from rstar_jax.search import mcts, sampling
 from rstar_jax.search.tree import Tree
 from rstar_jax.steps import grammar
+from rstar_jax.storage import manifests
 from rstar_jax.types import Problem
 from tests.pipeline.evaluate_test import SolvingCase, never_done
 
@@ -45,6 +46,18 @@ class SolveTest(SolvingCase):
     self.assertIsNone(solution.values)
     (result,) = testing.run_trusted([grammar.program(solution.steps)])
     self.assertEqual(result.stdout, solution.answer)
+
+  def test_the_examples_are_for_the_base_model_alone(self):
+    self.context.config.policy.prompt = "few_shot"
+    manifests.write(self.context.folder(1, "policy"), {}, [])
+    manifests.write(self.context.folder(1, "ppm"), {"pairs": 0}, [])
+    base, trained = (solve.Solver(self.context, each) for each in (0, 1))
+    self.assertEqual(
+      (base.methods[0], trained.methods[0]), ("search", "majority")
+    )
+    self.assertGreater(
+      base.prompt_tokens("four"), trained.prompt_tokens("four")
+    )
 
   def test_another_s_reward_model_makes_round_0_a_search(self):
     self.context.config.eval.reward_model = "some/model"
