@@ -229,6 +229,6 @@ def _shown(value: Any) -> Any:
     return {name: _shown(each) for name, each in value.items()}
   if isinstance(value, list):
     return [_shown(each) for each in value]
-  if isinstance(value, str) and re.match(r"(hf:)?(/|~|\.\.?/|\w+://)", value):
+  if isinstance(value, str) and re.match(r"(\w+:)?(/|~|\.\.?/|\w+://)", value):
     return f".../{value.rstrip('/').rpartition('/')[2]}"
   return value

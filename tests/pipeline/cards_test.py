@@ -12,6 +12,7 @@ from absl.testing import absltest, parameterized
 from rstar_jax.config.schema import (
   Config,
   DataConfig,
+  EvalConfig,
   ExtractConfig,
   PolicyConfig,
   RemoteConfig,
@@ -94,7 +95,12 @@ class CardsTest(parameterized.TestCase):
     config = {
       "seed": 11,
       "policy": PolicyConfig(path="/home/me/models/mine"),
-      "rounds": (RoundConfig(policy="~/other"), RoundConfig(rollouts=5)),
+      "rounds": (
+        RoundConfig(policy="~/other", ppm="ppm:/home/me/run/round_4/ppm"),
+        RoundConfig(rollouts=5, ppm="org/ppm"),
+      ),
+      "eval": EvalConfig(reward_model="math_shepherd:gs://inside/reward"),
+      "task": "module:function",
       "remote": RemoteConfig(url="http://inside:8000/v1", model="m"),
       "programs": "/home/me/programs",
     }
@@ -104,7 +110,11 @@ class CardsTest(parameterized.TestCase):
     self.assertEqual(found["seed"], 11)
     self.assertEqual(found["policy"]["path"], ".../mine")
     self.assertEqual(found["rounds"][0]["policy"], ".../other")
+    self.assertEqual(found["rounds"][0]["ppm"], ".../ppm")
+    self.assertEqual(found["eval"]["reward_model"], ".../reward")
+    self.assertEqual(found["task"], "module:function")
     self.assertEqual(found["rounds"][1]["rollouts"], 5)
+    self.assertEqual(found["rounds"][1]["ppm"], "org/ppm")
     for word in ("/home", "inside", "~", "programs"):
       self.assertNotIn(word, said)
     self.assertRegex(said, r"\| round +\| 1 of 2 ")
