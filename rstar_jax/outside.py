@@ -28,8 +28,8 @@ DEPTH = 64
 # Least bytes of a document per value: 16 MB of the smallest objects would take
 # a gigabyte of memory.
 _PER_VALUE = 16
-# Most digits of an integer, which then fits into 64 bits.
-_DIGITS = 18
+# Most digits of an integer, whose value has to fit into 64 bits, too.
+_DIGITS = 19
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # The escape of half a surrogate pair, which json also decodes alone.
@@ -366,8 +366,9 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _integer(text: str) -> int:
-  if len(text) > _DIGITS + 1:
-    raise Bad(f"has a number of {len(text)} digits")
+  digits = len(text.removeprefix("-"))
+  if digits > _DIGITS or not -(2**63) <= int(text) < 2**63:
+    raise Bad(f"has a number of {digits} digits, beyond 64 bits")
   return int(text)
 
 

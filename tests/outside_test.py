@@ -51,6 +51,10 @@ class ParseTest(parameterized.TestCase):
     ("1e309", "has 1e309, which is too large"),
     ("-1e309", "too large"),
     ("1" * 20, "has a number of 20 digits"),
+    (f"-{'1' * 20}", "has a number of 20 digits"),
+    ("9" * 5000, "has a number of 5000 digits"),
+    (str(2**63), "has a number of 19 digits, beyond 64 bits"),
+    (str(-(2**63) - 1), "has a number of 19 digits, beyond 64 bits"),
     ("[" * 10**6, "nested too deeply"),
     ('{"a": 1, "b": 2, "a": 1}', 'has "a" twice in one object'),
     ('[{"a": {"\\u0062": 1, "b": 2}}]', 'has "b" twice'),
@@ -61,6 +65,10 @@ class ParseTest(parameterized.TestCase):
       outside.parse(data)
     self.assertNotIn("\n", str(caught.exception))
     self.assertIsInstance(caught.exception, ValueError)
+
+  def test_the_largest_numbers(self):
+    for value in (2**63 - 1, -(2**63)):
+      self.assertEqual(outside.parse(str(value)), value)
 
   def test_the_deepest(self):
     self.assertEqual(outside.parse(nested(2)), [{"a": "x"}])
