@@ -340,6 +340,10 @@ def run() -> None:
     own = layout.host_folder(workdir, host.index)
     if stage in ("evolve", *layout.STAGES):
       stack.enter_context(alone_lib.alone(own))
+    elif stage == "study" and host.leads:
+      # Its own folder alone: other rounds may be made meanwhile.
+      studied = layout.stage_folder(workdir, round_, layout.STUDY)
+      stack.enter_context(alone_lib.alone(studied))
     quiet = not flags.FLAGS["verbosity"].present
     file = None if stage in _READ else own / layout.LOG
     stack.enter_context(logs.to_file(file, quiet=quiet))

@@ -17,7 +17,14 @@ from absl.testing import absltest, flagsaver, parameterized
 from rstar_jax import commands, main
 from rstar_jax.config import flag as config_flag
 from rstar_jax.hf import folders
-from rstar_jax.pipeline import checks, hosts, questions, solve
+from rstar_jax.pipeline import (
+  checks,
+  hosts,
+  questions,
+  solve,
+  study,
+  study_tables,
+)
 from rstar_jax.storage import alone, stopping
 from tests import tiny_run
 
@@ -449,6 +456,40 @@ class MainTest(parameterized.TestCase):
       # To read it is no work.
       code, _, _ = self.run_main("--stage=report")
     self.assertEqual(code, 0)
+
+  def test_two_studies_of_one_round(self):
+    self.bind("round_1/study")
+    who = json.dumps({"host": socket.gethostname(), "pid": 7, "began": 0})
+    file = self.workdir / "round_1" / "study" / "at_work.json"
+    file.write_text(who)
+    arguments = "--stage=study", "--round=1"
+    locked = alone._locked
+    with (
+      mock.patch.object(study, "study") as done,
+      mock.patch.object(study_tables, "render", return_value="a table"),
+    ):
+      done.side_effect = lambda *_: self.assertNotEqual(file.read_text(), who)
+      with mock.patch.object(alone, "_locked", return_value=None):
+        said = self.run_main(*arguments)
+      self.assert_one_line(said, "PID 7 on ", str(file.parent))
+      done.assert_not_called()
+      # Other rounds may be made meanwhile.
+      (self.workdir / "at_work.json").write_text(who)
+      with mock.patch.object(
+        alone, "_locked", lambda path: locked(path) if path == file else None
+      ):
+        self.assertEqual(self.run_main(*arguments)[:2], (0, "a table\n"))
+      done.assert_called_once()
+      self.assertFalse(file.exists())
+      # The first host has it for all hosts of a study.
+      done.side_effect = None
+      with (
+        mock.patch.object(hosts, "join", return_value=hosts.Host(1, 2)),
+        mock.patch.object(alone, "_locked", return_value=None),
+      ):
+        said = self.run_main(*arguments, "--distributed")
+      self.assertEqual(said[:2], (0, ""))
+      self.assertEqual(done.call_count, 2)
 
   def test_a_workdir_that_is_no_folder(self):
     self.workdir = "s3://bucket/run"

@@ -5,7 +5,8 @@ tracked.json programs/
 round_k/{trees,sft,pairs,policy,ppm,eval}/   each with its MANIFEST.json
 round_k/{policy,ppm}/rows/                   training rows, until it is done
 round_k/trees/turn-00000/                    one per turn of reinforcement
-round_k/study/MODEL/METHOD/SPLIT/            a comparison; tables.md
+round_k/study/MODEL/METHOD/SPLIT/            a comparison; tables.md and,
+                                             while it runs, at_work.json
 host_k/                                      metrics and logs of host k
 """
 

@@ -7,7 +7,7 @@ from unittest import mock
 from absl.testing import absltest
 
 from rstar_jax.pipeline import study, study_tables
-from rstar_jax.storage import metrics
+from rstar_jax.storage import layout, metrics
 from tests.pipeline import studying
 
 
@@ -25,6 +25,9 @@ class RenderTest(studying.StudyingCase):
 
       with mock.patch.object(self.device, "usage", usage):
         context = self.context(name)
+        # The command holds this file meanwhile.
+        context.folder(1, "study").mkdir()
+        (context.folder(1, "study") / layout.AT_WORK).write_text("{}")
         with metrics.MetricsWriter(context.workdir) as writer:
           context = dataclasses.replace(context, writer=writer)
           study.study(context, 1)
