@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import os
+import pathlib
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -74,6 +76,8 @@ class MetricsWriter:
     self._mirror = Mirror(store.path(workdir))
     self._path = self._mirror.resume(layout.METRICS)
     self._lines = self._path.open("a", encoding="utf-8")
+    if _is_cut(self._path):
+      self._lines.write("\n")  # Goes out with the first line.
     self._events = None
     if "tensorboard" in names and importlib.util.find_spec("tensorboardX"):
       import tensorboardX
@@ -127,6 +131,15 @@ class MetricsWriter:
 
   def __exit__(self, *_: Any) -> None:
     self.close()
+
+
+def _is_cut(path: pathlib.Path) -> bool:
+  """Returns whether the last line lacks its end, as after a full disk."""
+  with path.open("rb") as file:
+    if not file.seek(0, os.SEEK_END):
+      return False
+    file.seek(-1, os.SEEK_END)
+    return file.read() != b"\n"
 
 
 class Progress:

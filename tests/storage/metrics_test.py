@@ -52,6 +52,27 @@ class MetricsTest(absltest.TestCase):
       with self.assertRaisesRegex(OSError, said):
         writer.close()
 
+  def test_a_line_after_one_that_a_full_disk_cut(self):
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    file = folder / "metrics.jsonl"
+    writer = metrics.MetricsWriter(folder, names=())
+    writer.write(1, {"loss": 0.5})
+    whole = file.read_text()
+    with full_disk.full(len(whole) + 9):
+      for call in (lambda: writer.write(2, {"loss": 0.4}), writer.close):
+        with self.assertRaises(OSError):
+          call()
+    self.assertLen(file.read_text(), len(whole) + 9)
+    # A line that lacks its end alone is kept.
+    for before in (file.read_text(), whole.rstrip("\n")):
+      file.write_text(before)
+      for _ in range(2):
+        with metrics.MetricsWriter(folder, names=()) as again:
+          again.write(3, {"loss": 0.3})
+      self.assertStartsWith(file.read_text(), f"{before}\n")
+      lines = file.read_text()[len(before) + 1 :].splitlines()
+      self.assertEqual([json.loads(each)["step"] for each in lines], [3, 3])
+
   def test_tensorboard_events_without_tensorflow(self):
     folder = pathlib.Path(self.create_tempdir().full_path)
     with metrics.MetricsWriter(folder) as writer:
