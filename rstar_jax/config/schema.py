@@ -738,3 +738,13 @@ class Config(Closed):
       ),
     )
   )
+
+  @property
+  def trainings(self) -> dict[str, TrainConfig]:
+    """The trainings of the rounds whose batches a mesh cuts, by their fields.
+
+    Reinforcement is not among them: it fills its batches up.
+    """
+    by_sft = any(each.algorithm == "sft" for each in self.rounds)
+    policies = {"sft": self.sft} if by_sft else {}
+    return {**policies, "ppm": self.ppm}

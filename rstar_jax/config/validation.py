@@ -164,13 +164,14 @@ def _check_meshes(config: config_lib.Config) -> None:
   mesh = config.train_mesh
   if -1 in (mesh.data, mesh.fsdp):
     return  # Unknown until the devices are.
-  train = config.sft
-  rows, parts = train.batch_size // train.accumulate, mesh.data * mesh.fsdp
-  _check(
-    rows % parts == 0,
-    f"config.sft: micro-batches of {rows} rows (batch_size / accumulate) "
-    f"cannot be cut into {parts} parts (train_mesh.data x train_mesh.fsdp)",
-  )
+  parts = mesh.data * mesh.fsdp
+  for name, train in config.trainings.items():
+    rows = train.batch_size // train.accumulate
+    _check(
+      rows % parts == 0,
+      f"config.{name}: micro-batches of {rows} rows (batch_size / accumulate) "
+      f"cannot be cut into {parts} parts (train_mesh.data x train_mesh.fsdp)",
+    )
 
 
 def _check_rounds(config: config_lib.Config) -> None:

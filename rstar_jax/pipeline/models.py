@@ -71,9 +71,7 @@ def check_trainings(config: Config) -> None:
   mesh = train_mesh(config)
   if mesh is None:
     return
-  by_sft = any(each.algorithm == "sft" for each in config.rounds)
-  for name in ("sft", "ppm") if by_sft else ("ppm",):
-    train = getattr(config, name)
+  for name, train in config.trainings.items():
     sharding.check_rows(
       f"config.{name}", train.batch_size, train.accumulate, mesh
     )

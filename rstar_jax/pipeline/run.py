@@ -151,8 +151,7 @@ def _check_stages(context: Context) -> None:
       folders.check_policy(name)  # It writes text, by a tokenizer of its own.
     else:
       models.check_policy(context, name)
-  by_sft = any(each.algorithm == "sft" for each in config.rounds)
-  if by_sft and config.sft_from not in ("base", "last"):
+  if "sft" in config.trainings and config.sft_from not in ("base", "last"):
     models.check_policy(context, config.sft_from)
   rewards = {each.ppm for each in config.rounds} | {config.eval.reward_model}
   for name in sorted(rewards - {""}):

@@ -275,6 +275,27 @@ class MeshTest(parameterized.TestCase):
     ):
       validation.validate(self.config(data=2, fsdp=3))
 
+  def test_pairs_that_cannot_be_cut(self):
+    config = self.config(data=2, fsdp=3)
+    config.sft.batch_size = 4 * 6
+    with self.assertRaisesRegex(
+      ValueError,
+      r"config.ppm: micro-batches of 512 rows .* into 6 parts",
+    ):
+      validation.validate(config)
+    config.ppm.batch_size, config.ppm.accumulate = 36, 3
+    validation.validate(config)
+
+  def test_rows_of_a_training_that_no_round_makes(self):
+    config = self.config(data=2, fsdp=3)
+    config.ppm.batch_size = 6
+    spec = config_lib.RoundConfig(rollout="samples", algorithm="grpo")
+    config.rounds = (spec,)
+    validation.validate(config)
+    config.rounds = (spec, config_lib.RoundConfig())
+    with self.assertRaisesRegex(ValueError, "config.sft: micro-batches"):
+      validation.validate(config)
+
 
 if __name__ == "__main__":
   absltest.main()
