@@ -92,7 +92,7 @@ def place(
 
   Raises:
     ValueError: only one of the two is given, the index is not below the count,
-      or neither is given and the environment does not have them.
+      or neither is given and the environment does not have them as numbers.
   """
   if (count is None) != (index is None):
     raise ValueError("--processes and --process go together: give both")
@@ -112,10 +112,8 @@ def _placed_by(environment: Mapping[str, str]) -> tuple[int, int]:
   """
   for number, count_name in _PLACES:
     if number in environment and count_name in environment:
-      index, names = (
-        int(environment[number]),
-        environment[count_name].split(","),
-      )
+      index = _number(environment, number)
+      names = environment[count_name].split(",")
       count = int(names[0]) if names[0].isdigit() else len(names)
       break
   else:
@@ -129,9 +127,19 @@ def _placed_by(environment: Mapping[str, str]) -> tuple[int, int]:
         "does not say them"
       ) from None
     environment = dict(lines)
-  slices = int(environment.get("MEGASCALE_NUM_SLICES", 1))
-  slice_ = int(environment.get("MEGASCALE_SLICE_ID", 0))
+  slices = _number(environment, "MEGASCALE_NUM_SLICES", 1)
+  slice_ = _number(environment, "MEGASCALE_SLICE_ID")
   return slice_ * count + index, slices * count
+
+
+def _number(environment: Mapping[str, str], name: str, default: int = 0) -> int:
+  text = environment.get(name, str(default))
+  try:
+    return int(text)
+  except ValueError:
+    raise ValueError(
+      f"{name}={text!r} is no number: give --processes and --process"
+    ) from None
 
 
 def _metadata(name: str) -> str:

@@ -161,6 +161,26 @@ class HostTest(parameterized.TestCase):
     with mock.patch.object(hosts, "_metadata", said.__getitem__):
       self.assertEqual(hosts.place(environment={}), hosts.Host(7, 8))
 
+  @parameterized.parameters(
+    ({"SLURM_PROCID": "five", "SLURM_NTASKS": "8"}, "SLURM_PROCID='five'"),
+    ({"TPU_WORKER_ID": "", "TPU_WORKER_HOSTNAMES": "a,b"}, "TPU_WORKER_ID=''"),
+    (
+      {
+        "TPU_WORKER_ID": "1",
+        "TPU_WORKER_HOSTNAMES": "a,b",
+        "MEGASCALE_NUM_SLICES": "2",
+        "MEGASCALE_SLICE_ID": "b",
+      },
+      "MEGASCALE_SLICE_ID='b'",
+    ),
+  )
+  def test_placed_by_what_is_no_number(self, environment, said):
+    with self.assertRaisesRegex(
+      ValueError, f"^{said} is no number: give --processes and --process$"
+    ):
+      hosts.place(environment=environment)
+    self.assertEqual(hosts.place(9, 7, environment), hosts.Host(7, 9))
+
   def test_placed_by_nothing(self):
     with (
       mock.patch.object(hosts, "_metadata", side_effect=OSError),
