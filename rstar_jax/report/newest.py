@@ -162,7 +162,7 @@ class Newest:
       tree_lib.check_schema(record)
     name = record["problem"]["id"] if row is None else row["problem_id"]
     key = "test", round_, name
-    known = self._sources.setdefault(key, {})
+    known = dict(self._sources.get(key, {}))
     packed = ""
     if row is not None:
       known[row["source"]] = row
@@ -171,6 +171,7 @@ class Newest:
     if not known:
       return  # A tree without records of solutions.
     shown = forest.evaluation_row(round_, known, record, self._config)
+    self._sources[key] = known  # Of a problem in the list alone.
     self._add(key, shown, packed)
     if record is not None:
       self._sample("test", round_, record)

@@ -89,6 +89,25 @@ class NewestTest(absltest.TestCase):
       file.write(self.entry("q"))
     self.assertEqual(self.read(), [])
 
+  def test_only_records_of_the_problems_in_the_list_are_kept(self):
+    self.enter_context(mock.patch.object(newest, "_PROBLEMS", 3))
+    for number in range(9):
+      name = f"p{number}"
+      tree = workdirs.apples(name).to_record()
+      # Trees whose records are not there, and records of another form.
+      self.newest._put(2, "eval", {"trees-": [tree]})
+      self.newest._put(
+        2, "eval", {"": [{"problem_id": name, "source": "greedy"}]}
+      )
+    self.assertEmpty(self.newest._sources)
+    for number in range(9):
+      row = workdirs.record(f"p{number}", "greedy", "equal")
+      self.newest._put(2, "eval", {"": [row]})
+    self.assertEqual(
+      [name for *_, name in self.newest._sources], ["p6", "p7", "p8"]
+    )
+    self.assertLen(self.newest.problems, 3)
+
   def test_only_the_newest_shard_is_read(self):
     for index, name in enumerate("abc"):
       path = self.folder / TREES / records.shard_name(index, 3)
