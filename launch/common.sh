@@ -1,4 +1,4 @@
-# What tpu_vm.sh and gke.sh share; sourced, not run.
+# What tpu_vm.sh, gke.sh and pod.sh share; sourced, not run.
 # shellcheck shell=bash
 
 if ((BASH_VERSINFO[0] < 5)); then
@@ -9,6 +9,7 @@ fi
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 NAME="$(basename "$0")"
 DRY_RUN=false
+EXTRAS="${EXTRAS:-tpu,hub,gcs}"
 # Commands of a dry run go here, also where a function's output is captured.
 exec 3>&1
 
@@ -47,6 +48,19 @@ require_config() {
       "commit it, or take one of $names"
     exit 2
   fi
+}
+
+# Stops unless setup.py has each of EXTRAS, which are separated by commas or
+# spaces: pip only warns of one that it does not know.
+require_extras() {
+  local words extra
+  read -ra words <<<"${EXTRAS//,/ }"
+  for extra in "${words[@]}"; do
+    if ! grep -q "^  \"$extra\":" "$ROOT/setup.py"; then
+      say "$extra is no extra of setup.py: give EXTRAS such as tpu,hub,gcs"
+      exit 2
+    fi
+  done
 }
 
 # Stops unless a program is there; a dry run calls none.

@@ -68,9 +68,11 @@ run() {
     say "WORKDIR=$WORKDIR: pods share no folder; set gs://BUCKET/NAME"
     exit 2
   fi
+  # An image of your own may have another setup.py, which pod.sh looks at.
+  if [[ -z "${DOCKER_IMAGE:-}" ]]; then require_extras; fi
   local command folder status=0 image
   check "$@"
-  command="exec $(printf '%q ' bash launch/pod.sh "${EXTRAS:-tpu,hub,gcs}" \
+  command="exec $(printf '%q ' bash launch/pod.sh "$EXTRAS" \
     "--config=$CONFIG" "--workdir=$WORKDIR" "$@")"
   folder="$(mktemp -d)"
   image=(--base-docker-image="${BASE_IMAGE:-python:3.12}"

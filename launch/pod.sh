@@ -16,18 +16,14 @@ if [[ $# -lt 1 || "$1" == --help ]]; then
   exit 2
 fi
 
-# pip only warns of an unknown extra, so that a command in its place would be
-# left out without a word.
-for extra in ${1//,/ }; do
-  if ! grep -q "^  \"$extra\":" "$(dirname "$0")/../setup.py"; then
-    echo "pod.sh: $extra is no extra of setup.py: give EXTRAS first, such as" \
-      "tpu,hub,gcs, and then ARGS" >&2
-    exit 2
-  fi
-done
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+# A command in their place would be left out without a word.
+EXTRAS="$1"
+require_extras
 
 if ! python -c 'import libtpu, rstar_jax.main' 2>/dev/null; then
-  python -m pip install --quiet -e ".[$1]"
+  python -m pip install --quiet -e ".[$EXTRAS]"
 fi
 shift
 

@@ -145,7 +145,8 @@ set_up() {
     act gcloud compute tpus tpu-vm scp "$folder/rstar_jax.tar.gz" \
       "$ROOT/launch/worker.sh" "$TPU_NAME:" --worker=all "${SSH_WORDS[@]}" \
       "${PLACE[@]}" &&
-    remote all "bash worker.sh setup $commit ${EXTRAS:-tpu,hub,gcs}" || status=1
+    remote all "$(printf '%q ' bash worker.sh setup "$commit" "$EXTRAS")" ||
+    status=1
   rm -rf "$folder"
   if ((status)); then
     say "setup failed on a worker, see above. Run it again: workers that have" \

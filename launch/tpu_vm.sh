@@ -151,6 +151,7 @@ create() {
 setup() {
   no_more "$@"
   place
+  require_extras
   set_up
 }
 
@@ -190,6 +191,7 @@ resume() {
   place
   require TPU_TYPE
   require_config
+  require_extras
   check "$@"
   bring_up "$@" || exit 1
 }
@@ -198,6 +200,7 @@ keep() {
   place
   require TPU_TYPE
   require_config
+  require_extras
   check "$@"
   local times failures=0 status state
   for ((times = 1; times <= KEEP_TIMES; times++)); do

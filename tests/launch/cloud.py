@@ -57,6 +57,7 @@ class Cloud:
     self._program("worker_bin/hostname", 'echo "t1v-n-cafe-w-$WORKER"')
     self.runs("well")
     shutil.copytree(LAUNCH, self.repository / "launch")
+    shutil.copy(ROOT / "setup.py", self.repository)
     (self.repository / "configs").mkdir()
     (self.repository / "configs" / "tiny.py").touch()
     self._git("init", "--quiet")

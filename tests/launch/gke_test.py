@@ -93,6 +93,8 @@ class GkeTest(parameterized.TestCase):
     self.assertIn("--docker-image=gcr.io/mine/image:1", words)
     self.assertIn("--max-restarts=2", words)
     self.assertNotIn("--script-dir", " ".join(words))
+    self.gke("run", DOCKER_IMAGE="gcr.io/mine/image:1", EXTRAS="of_my_own")
+    self.assertIn("pod.sh of_my_own ", " ".join(self.cloud.calls()[-1]))
 
   def test_the_rest(self):
     for verb in ("wait", "status", "stop", "delete", "logs"):
@@ -127,6 +129,7 @@ class GkeTest(parameterized.TestCase):
     ("create", {"TPU_TYPE": ""}, "set TPU_TYPE first: "),
     ("run", {"WORKDIR": "/mnt/a"}, "pods share no folder"),
     ("run", {"WORKLOAD": ""}, "set WORKLOAD first: "),
+    ("run", {"EXTRAS": "tpu,gs"}, "gke.sh: gs is no extra of setup.py"),
     ("run", {"CONFIG": "tinny.py"}, "the commit has no configs/tinny.py"),
     ("wait", {"WORKLOAD": ""}, "set WORKLOAD first: "),
     ("logs", {"TPU_PROJECT": ""}, "set TPU_PROJECT first: "),

@@ -93,6 +93,16 @@ class TpuTest(cloud_lib.TpuCase):
     self.cloud.commit("a third one")
     self.tpu("setup", EXTRAS="tpu")
     self.assertIn("./rstar_jax[tpu]", self.cloud.said()[-1])
+    self.cloud.commit("a fourth one")
+    self.tpu("setup", EXTRAS="tpu, gcs")
+    self.assertEndsWith(self.cloud.said()[-1], "./rstar_jax[tpu, gcs]")
+
+  def test_an_extra_that_there_is_not(self):
+    for verb in ("setup", "resume", "keep"):
+      for extras, wrong in (("tpu, gs", "gs"), ("tpu;reboot", "tpu;reboot")):
+        said = f"tpu_vm.sh: {wrong} is no extra of setup.py: give EXTRAS such"
+        self.tpu(verb, EXTRAS=extras, status=2, says=said)
+    self.assertEmpty(self.cloud.calls())
 
   def test_a_worker_lost_in_the_middle_of_setup(self):
     self.tpu("create")
