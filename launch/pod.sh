@@ -30,8 +30,9 @@ shift
 told=false
 python -u -m rstar_jax.main --distributed "$@" &
 run=$!
-# Once: a second one would end the run before it has saved anything.
-trap '"$told" || kill -TERM "$run"; told=true' TERM
+# Once: a second one would end the run before it has saved anything. The run may
+# have ended by itself, which is no error of this script.
+trap '"$told" || kill -TERM "$run" 2>/dev/null || true; told=true' TERM
 while :; do
   status=0
   wait "$run" || status=$?

@@ -105,11 +105,14 @@ class PodTest(parameterized.TestCase):
     self.cloud = cloud_lib.Cloud()
     self.addCleanup(self.cloud.close)
 
-  def start(self, *words, **options):
+  def start(self, *words, kill="", **options):
+    """Starts it; `kill` is the body of a function that replaces the builtin."""
+    function = {"BASH_FUNC_kill%%": f"() {{ {kill}\n}}"} if kill else {}
     return subprocess.Popen(
       ["bash", cloud_lib.LAUNCH / "pod.sh", *(words or ("tpu,hub", "--a=b c"))],
       env=self.cloud.environment(WORKER="0")
-      | {"PATH": f"{self.cloud.folder / 'worker_bin'}:/usr/bin:/bin"},
+      | {"PATH": f"{self.cloud.folder / 'worker_bin'}:/usr/bin:/bin"}
+      | function,
       stdout=subprocess.DEVNULL,
       **options,
     )
@@ -134,6 +137,14 @@ class PodTest(parameterized.TestCase):
     self.assertEqual((pod.returncode, self.cloud.said()), (2, []))
     self.assertStartsWith(said, f"pod.sh: {wrong} is no extra of setup.py")
     self.assertEqual(said.count("\n"), 1)
+
+  def test_sigterm_after_the_run_has_ended(self):
+    # The script looks whether the run is there after it has ended.
+    late = (
+      'if [[ $1 == -0 ]]; then builtin kill -TERM $$; fi; builtin kill "$@"'
+    )
+    pod = self.start(kill=late)
+    self.assertEqual(pod.wait(120), 143)
 
   def test_sigterm_reaches_the_run_once_and_is_not_taken_for_done(self):
     self.cloud.runs("long")
