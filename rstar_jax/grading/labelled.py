@@ -74,10 +74,14 @@ def read(path: str | pathlib.Path) -> list[Pair]:
     The pairs, in order; empty lines are skipped.
 
   Raises:
-    ValueError: a line is malformed; the message names the line.
+    ValueError: the file is not UTF-8, or a line is malformed; the message names
+      it.
   """
   pairs = []
-  text = pathlib.Path(path).read_text(encoding="utf-8")
+  try:
+    text = pathlib.Path(path).read_text(encoding="utf-8")
+  except UnicodeDecodeError as error:
+    raise ValueError(f"{path}: {error}") from error
   for number, line in enumerate(text.split("\n"), 1):
     if not line.strip():
       continue

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from rstar_jax import outside
 from rstar_jax.grading import labelled
 from rstar_jax.grading.grader import Grader
+from rstar_jax.grading.labelled import Pair
 from rstar_jax.sandbox.pool import Limits, Sandbox
 from rstar_jax.steps import grammar
 
@@ -38,9 +39,27 @@ def split_program(text: str) -> list[str]:
   return [piece for piece in pieces if piece.strip()]
 
 
-def run(path: pathlib.Path, sandbox: Sandbox) -> None:
+def read_program(path: pathlib.Path) -> list[str]:
+  """Returns the steps of a file's program.
+
+  Raises:
+    OSError, ValueError: the file cannot be read, or has no steps; the message
+      names it.
+  """
+  try:
+    program = split_program(path.read_text(encoding="utf-8"))
+  except ValueError as error:
+    raise ValueError(f"{path}: {error}") from error
+  if not program:
+    raise ValueError(
+      f"{path} has no steps: give a solution, or Python whose steps begin with "
+      "lines of # %%"
+    )
+  return program
+
+
+def run(path: pathlib.Path, program: Sequence[str], sandbox: Sandbox) -> None:
   """Prints the result of each step of a file, up to the first failure."""
-  program = split_program(path.read_text(encoding="utf-8"))
   results = sandbox.run([program[: i + 1] for i in range(len(program))])
   for number, result in enumerate(results, 1):
     outside.say(f"{path}, step {number}: {result.status}")
@@ -53,9 +72,8 @@ def run(path: pathlib.Path, sandbox: Sandbox) -> None:
       break
 
 
-def grade(path: pathlib.Path, grader: Grader) -> None:
+def grade(pairs: Sequence[Pair], grader: Grader) -> None:
   """Prints the verdict on each pair of a file, and the labels' agreement."""
-  pairs = labelled.read(path)
   verdicts = grader.grade([(pair.gold, pair.predicted) for pair in pairs])
   for pair, verdict in zip(pairs, verdicts, strict=True):
     row = {"verdict": verdict, "gold": pair.gold, "predicted": pair.predicted}
@@ -106,23 +124,27 @@ def main(arguments: Sequence[str]) -> None:
     "--workers", type=int, default=2, help="number of processes"
   )
   options = parser.parse_args(arguments)
-  programs = [path for path in options.files if path.suffix != ".jsonl"]
   try:
+    programs, graded = [], []
+    for path in options.files:
+      if path.suffix == ".jsonl":
+        graded.append(labelled.read(path))
+      else:
+        programs.append((path, read_program(path)))
     if programs:
       limits = Limits(wall_seconds=options.seconds)
       require = [name for name in options.require.split(",") if name]
       with Sandbox(options.workers, limits, require=require) as sandbox:
         outside.say(json.dumps({"isolation": sandbox.isolation}, indent=2))
-        for path in programs:
-          run(path, sandbox)
+        for path, program in programs:
+          run(path, program, sandbox)
     with Grader(
       options.workers,
       options.seconds,
       percent_is_ratio=options.percent_is_ratio,
     ) as grader:
-      for path in options.files:
-        if path not in programs:
-          grade(path, grader)
+      for pairs in graded:
+        grade(pairs, grader)
   except (OSError, ValueError, RuntimeError) as error:
     raise SystemExit(f"rstar_jax.tools.verify: {error}") from error
 

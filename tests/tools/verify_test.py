@@ -98,6 +98,27 @@ class MainTest(absltest.TestCase):
       },
     )
 
+  def test_all_files_are_read_before_one_is_run(self):
+    good = self.create_tempfile("good.py", "print(1)").full_path
+    pairs = '{"gold": "1", "predicted": "1"}\n'
+    pairs = self.create_tempfile("good.jsonl", pairs).full_path
+    for name, content, said in (
+      ("a.py", b"\xff", "a.py: .utf-8. codec can't decode byte 0xff"),
+      ("a.jsonl", b"\xff", "a.jsonl: .utf-8. codec can't decode byte 0xff"),
+      ("none.py", b" \n# %% a\n", "none.py has no steps: give a solution"),
+    ):
+      bad = self.create_tempfile(name, content, mode="wb").full_path
+      with (
+        mock.patch.object(program, "Sandbox") as sandbox,
+        mock.patch.object(program, "Grader") as grader,
+        self.assertRaisesRegex(
+          SystemExit, f"^rstar_jax.tools.verify: .*{said}"
+        ),
+      ):
+        program.main([good, pairs, bad])
+      sandbox.assert_not_called()
+      grader.assert_not_called()
+
   def test_refuses(self):
     path = self.create_tempfile("pairs.jsonl", "{}").full_path
     with self.assertRaisesRegex(SystemExit, 'line 1: "gold" must be'):
