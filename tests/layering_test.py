@@ -148,6 +148,18 @@ class LayeringTest(parameterized.TestCase):
       with self.subTest(name):
         self.assertNotIn(PACKAGE, found)
 
+  def test_text_is_written_as_utf_8_whatever_the_locale(self):
+    for name, path in self.sources.items():
+      for node in ast.walk(ast.parse(path.read_text())):
+        if (
+          isinstance(node, ast.Call)
+          and isinstance(node.func, ast.Attribute)
+          and node.func.attr == "write_text"
+        ):
+          given = {each.arg: ast.unparse(each.value) for each in node.keywords}
+          with self.subTest(f"{name}, line {node.lineno}"):
+            self.assertEqual(given.get("encoding"), "'utf-8'")
+
   def test_no_circle_within_a_room(self):
     try:
       graphlib.TopologicalSorter(self.inside).prepare()

@@ -61,7 +61,8 @@ def write(
     "pairs": _lines(folder / "pairs", (_pair(each, prompt) for each in pairs)),
   }
   (folder / "README.md").write_text(
-    _CARD.format(solutions=counts["sft"], pairs=counts["pairs"])
+    _CARD.format(solutions=counts["sft"], pairs=counts["pairs"]),
+    encoding="utf-8",
   )
   return counts
 

@@ -134,5 +134,5 @@ def copy_rows(source: str, count: int, path: epath.PathLike) -> int:
     lines.append(json.dumps(value) + "\n")
   path = epath.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  path.write_text("".join(lines))
+  path.write_text("".join(lines), encoding="utf-8")
   return len(lines)

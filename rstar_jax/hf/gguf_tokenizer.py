@@ -98,7 +98,9 @@ def save(metadata: Metadata, folder: str | pathlib.Path) -> None:
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   tokenizer.save(str(folder / "tokenizer.json"))
-  (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2))
+  (folder / "tokenizer_config.json").write_text(
+    json.dumps(config, indent=2), encoding="utf-8"
+  )
 
 
 def _vocabulary(metadata: Metadata) -> tuple[list[str], list[int]]:

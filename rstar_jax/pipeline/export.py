@@ -66,10 +66,14 @@ def export(
       files = {name: source / name for name in names}
     if what == "policy":
       files[generation.FILE] = local / generation.FILE
-      files[generation.FILE].write_text(generation.render(context.tokenizer))
+      files[generation.FILE].write_text(
+        generation.render(context.tokenizer), encoding="utf-8"
+      )
     files[cards.CARD] = local / cards.CARD
     told = _told(context, round_, what, endpoint)
-    files[cards.CARD].write_text(cards.add(card, cards.fields(config), told))
+    files[cards.CARD].write_text(
+      cards.add(card, cards.fields(config), told), encoding="utf-8"
+    )
     lines = [f"{folder}: {summary}", "", *_listed(files), ""]
     if not push_to:
       return "\n".join([*lines, "--push_to=USER/NAME pushes them to the Hub."])
@@ -92,7 +96,7 @@ def _write_data(
     context.tokenizer.prompt,
   )
   summary = f"{counts['sft']} solutions, {counts['pairs']} pairs"
-  return summary, (folder / cards.CARD).read_text()
+  return summary, (folder / cards.CARD).read_text(encoding="utf-8")
 
 
 def _model(

@@ -195,7 +195,9 @@ class HfTokenizer:
     loading = ("backend", "is_local", "local_files_only")
     for name in (*loading, "add_prefix_space", "legacy"):
       fields.pop(name, None)
-    file.write_text(json.dumps(fields, indent=2, sort_keys=True) + "\n")
+    file.write_text(
+      json.dumps(fields, indent=2, sort_keys=True) + "\n", encoding="utf-8"
+    )
 
 
 def _before(backend) -> tuple[int, ...]:

@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> None:
   tree = _search(given)
   frame = inline.show_trees([tree])
   page = pathlib.Path(given.workdir).absolute() / PAGE
-  page.write_text(frame.page)
+  page.write_text(frame.page, encoding="utf-8")
   tell(tree, f"{page.as_uri()}{frame.address}", outside.say)
 
 

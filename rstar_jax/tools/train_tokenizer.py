@@ -65,4 +65,6 @@ def train(
     "clean_up_tokenization_spaces": False,
     "model_max_length": 512,
   }
-  (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2))
+  (folder / "tokenizer_config.json").write_text(
+    json.dumps(config, indent=2), encoding="utf-8"
+  )
