@@ -134,7 +134,9 @@ _ARGUMENT = re.compile(
   r"\\(?:ln|log|exp|(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?)"
   r"(?:[_^](?:\{[^{}]*\}|\w))*\s*\{(?=\()"
 )
-_MILLIONS = {
+_MULTIPLES = {
+  "dozen": 12,
+  "dozens": 12,
   "hundred": 100,
   "thousand": 10**3,
   "million": 10**6,
@@ -143,7 +145,7 @@ _MILLIONS = {
 }
 _MULTIPLE = re.compile(
   r"(?<![\d.,])(\d[\d,]{0,20}(?:\.\d{1,20})?)\s*(\\text\s*\{)?\s*"
-  rf"({'|'.join(_MILLIONS)})\b(\s*\}})?",
+  rf"({'|'.join(_MULTIPLES)})\b(\s*\}})?",
   re.IGNORECASE,
 )
 
@@ -246,8 +248,8 @@ def _functions(text: str) -> str:
 
 
 def _multiplied(match: re.Match) -> str:
-  """Converts "1.5 million" to a number."""
-  number = Fraction(match[1].replace(",", "")) * _MILLIONS[match[3].lower()]
+  """Converts "1.5 million" or "2 dozen" to a number."""
+  number = Fraction(match[1].replace(",", "")) * _MULTIPLES[match[3].lower()]
   if number.denominator != 1:
     return match[0]
   # "\\text{ million dollars}" keeps its braces around the rest.

@@ -69,6 +69,12 @@ _MATHEMATICS = frozenset(
   "pi sqrt sin cos tan cot sec csc log ln exp or and if to infinity mod e i "
   "none undefined inf oo for where when is times plus minus u".split()
 )
+# Words that change a number's value; "third graders" are counted.
+_CHANGES = re.compile(
+  r"(?:squared|cubed)\b|.*\b(?:factorial|off|below)\b|"
+  r"(?:third|(?:four|fif|six|seven|eigh|nin|ten|hundred|thousand|million)th)"
+  r"(?:s\b|$| of\b)"
+)
 # Units of one letter; others are variables.
 _LETTERS = frozenset("mglLshN")
 _POWERS = {"square": 2, "squared": 2, "sq": 2, "cubic": 3, "cubed": 3, "cu": 3}
@@ -187,12 +193,14 @@ def _is_unit(body: str, unit: str, text: str) -> bool:
     return False
   if re.search(r"\\(?:frac|sqrt|pi|cdot|times)(?![a-z])", unit):
     return False
+  words = re.findall(r"[A-Za-z]+", notation.plain_text(unit).lower())
+  if _CHANGES.match(" ".join(words)):
+    return False
   number = notation.rational(_bare(body)) is not None
   if re.match(rf"%|percent|'|{_DEGREE}", unit):
     return number or (
       unit[0] != "'" and not re.search(r"\\(?:sin|cos|tan|cot|sec|csc)", body)
     )
-  words = re.findall(r"[A-Za-z]+", notation.plain_text(unit).lower())
   if not words or any(word in _MATHEMATICS for word in words):
     return False
   if re.search(r"(?<![\^{\d])\s*\d", re.sub(r"\^\s*\{?-?\d", "", unit)):

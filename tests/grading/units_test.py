@@ -24,6 +24,9 @@ class UnitsTest(parameterized.TestCase):
     (r"75^\circ\text{F}", "75", "degrees fahrenheit"),
     (r"15\text{ m/s}", "15", "meters per second"),
     ("60 mph", "60", "miles per hour"),
+    ("5 meters squared", "5", "m^2"),
+    ("5 third graders", "5", "third graders"),
+    ("5 offers", "5", "offer"),
   )
   def test_split(self, text, body, unit):
     found = units.split(text)
@@ -38,6 +41,17 @@ class UnitsTest(parameterized.TestCase):
     "3m",  # A product; "3 m" is a quantity.
     "5 of 10",
     "5 or 6",
+    # Words that change the value.
+    "5 tenths",
+    r"5\text{ hundredths}",
+    "2 thirds of it",
+    "1 third",
+    "3 fourth of it",
+    "5 squared",
+    "5 cubed",
+    "5 factorial",
+    "5 percent off",
+    "5 degrees below zero",
     r"\sin 30^\circ",
     "x cm",
     "(5 cm",
