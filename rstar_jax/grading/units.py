@@ -120,6 +120,7 @@ def parse(words: str) -> Unit:
   size, rest, sign, power = Fraction(1), set(), 1, 1
   words = re.sub(r"\bmph\b", "mile/hour", words)
   words = re.sub(r"\bkm?ph\b", "km/hour", words).replace("\\$", " dollar ")
+  words = re.sub(r"\bin (?:total|all)\b", "", words)
   words = re.sub(r"(?<![a-z])([ap])\.\s?m\b", r"\1m", words.lower())
   words = re.sub(rf"(?:{_DEGREE})\s*c(?![a-z])", " celsius ", words)
   words = re.sub(rf"(?:{_DEGREE})\s*f(?![a-z])", " fahrenheit ", words)
@@ -176,8 +177,16 @@ def split(text: str) -> tuple[str, Unit]:
   if money:
     unit = "dollar" if money[2] else money[3]
     rest, written = split(text[money.end() :])
-    if not written or written == parse(unit):
-      return money[1] + rest, parse(unit)
+    currency = parse(unit)
+    if not written or written == currency:
+      return money[1] + rest, currency
+    # "\$18 each", "\$2 per hour"; not "\$5 euros".
+    if all(power < 0 for _, power in written.powers) and not (
+      dict(written.powers).keys() & dict(currency.powers)
+    ):
+      powers = tuple(sorted(currency.powers + written.powers))
+      unit = dataclasses.replace(written, powers=powers)
+      return money[1] + rest, unit
   for end, word in (("\\$", "dollar"), ("$", "dollar"), ("\\euro", "euro")):
     if text.endswith(end) and len(text) > len(end):
       return text.removesuffix(end).strip(), parse(word)

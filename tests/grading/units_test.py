@@ -25,6 +25,11 @@ class UnitsTest(parameterized.TestCase):
     (r"15\text{ m/s}", "15", "meters per second"),
     ("60 mph", "60", "miles per hour"),
     ("5 meters squared", "5", "m^2"),
+    (r"\$18 each", "18", "dollars each"),
+    (r"-\$18 in total", "-18", "dollars"),
+    (r"\$2,000 per month", "2,000", "dollars per month"),
+    (r"\$5 per hour", "5", "dollars per hour"),
+    ("18 dollars in all", "18", "dollars"),
     ("5 third graders", "5", "third graders"),
     ("5 offers", "5", "offer"),
   )
@@ -42,6 +47,10 @@ class UnitsTest(parameterized.TestCase):
     "5 of 10",
     "5 or 6",
     # Words that change the value.
+    # Two currencies, and none.
+    r"\$5 euros",
+    r"\$5 per cent",
+    r"\$5 cm",
     "5 tenths",
     r"5\text{ hundredths}",
     "2 thirds of it",
