@@ -90,7 +90,7 @@ def _unknown(one: str, two: str) -> None:
 def _answers(gold: str, predicted: str, by: compare.Comparison) -> bool | None:
   if not predicted.strip() or not gold.strip():
     return False
-  if gold.strip() == predicted.strip():
+  if _without_spaces(gold) == _without_spaces(predicted):
     return True
   if notation.too_long(gold) or notation.too_long(predicted):
     return False
@@ -100,6 +100,11 @@ def _answers(gold: str, predicted: str, by: compare.Comparison) -> bool | None:
   if _CODE.search(gold) or _CODE.search(predicted):
     return False
   return by.equal(one, two)
+
+
+def _without_spaces(answer: str) -> str:
+  """Removes spaces after commas: "100,200" alone may be a number or a list."""
+  return re.sub(r",\s+", ",", answer.strip())
 
 
 def _same(one: str, two: str) -> bool:
