@@ -26,6 +26,7 @@ class UnitsTest(parameterized.TestCase):
     ("60 mph", "60", "miles per hour"),
     ("5 meters squared", "5", "m^2"),
     (r"\$18 each", "18", "dollars each"),
+    (r"-\$18 each", "-18", "dollars each"),
     (r"-\$18 in total", "-18", "dollars"),
     (r"\$2,000 per month", "2,000", "dollars per month"),
     (r"\$5 per hour", "5", "dollars per hour"),

@@ -27,6 +27,7 @@ class VotingTest(parameterized.TestCase):
     ("n if P holds", "n if Q holds", False),
     (r"(1,2) \cup (3,4)", r"(3,4)\cup(1,2)", True),
     (r"(1,2) \cup (3,4)", r"(1,2) \cup (3,5)", False),
+    (r"(a,b) \cup (c,d)", r"(c,d) \cup (a,b)", True),
     (r"(1,2] \cup (2,4]", "(1,4]", True),
     ("(b)", "B", True),
     ("(b)", "(c)", False),
