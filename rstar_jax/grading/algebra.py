@@ -46,13 +46,12 @@ _PROSE = re.compile(
 _DECIMAL = re.compile(r"(?<![\d._])(?:\d+\.\d+|\.\d+)(?![\d._])")
 # The parser adds a positive number to an integer before it, as in "1\frac12":
 # mixed numbers get brackets, and what stands beside a number is multiplied.
-_MIXED = re.compile(r"(?<![\d.,}_^])(\d+)(\\frac\{\d+\}\{\d+\})")
+_MIXED = re.compile(r"(?<![_^])(\d+)(\\frac\{\d+\}\{\d+\})")
 _QUOTIENT = r"\\(?:frac|binom)\{\d+\}\{\d+\}"
-_IN_BRACKETS = rf"\((?:-?\d+(?:/\d+)?|-?{_QUOTIENT})\)"
-_NUMERIC = r"\\(?:binom|gcd|lcm|max|min)(?![a-z])"
+_IN_BRACKETS = rf"\((?:-?\d+(?:/\d+)?|{_QUOTIENT})\)"
 _FACTOR = re.compile(
-  rf"(?:{_IN_BRACKETS}|{_QUOTIENT})(?=[\d(]|\\frac|{_NUMERIC})"
-  rf"|[\d)](?={_IN_BRACKETS}|{_NUMERIC})"
+  rf"(?:{_IN_BRACKETS}|{_QUOTIENT})(?=[\d(]|\\frac|\\binom)"
+  rf"|\d(?={_IN_BRACKETS}|\\binom)"
 )
 _RELATIONS = re.compile(r"\\(?:le|ge|ne)(?![a-z])|[=<>]")
 
