@@ -50,7 +50,8 @@ BAD = (
   ({"messages": [{"role": "user", "content": 3}]}, None, "want a text"),
   ({"messages": [{"role": "user", "content": "x" * 501}]}, "messages", "501"),
   ({"messages": "four"}, None, "want a list"),
-  ({"seed": 2**63}, None, "as seed"),
+  ({"seed": 2**63}, None, "a number of 19 digits, beyond 64 bits"),
+  ({"seed": 1.5}, None, "has 1.5 as seed"),
 )
 
 
@@ -73,6 +74,10 @@ class ReadTest(parameterized.TestCase):
     self.assertEqual((found.seed, found.choices, found.limit), (7, 1, None))
     self.assertFalse(found.stream or found.usage or found.tree)
     self.assertEqual(read(chat=False, prompt=["a"]).question, "a")
+
+  def test_the_outermost_seeds(self):
+    for seed in (-(2**63), 2**63 - 1):
+      self.assertEqual(read(seed=seed).seed, seed)
 
   def test_what_asks_for_nothing_is_let_be(self):
     parts = [{"type": "text", "text": "fo"}, {"type": "text", "text": "ur"}]
