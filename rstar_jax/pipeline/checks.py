@@ -194,7 +194,7 @@ def _check_evaluated(workdir: store.Path, last: int) -> None:
   if store.children(folder) and manifests.read(folder) is None:
     raise ValueError(
       f"{folder} is not finished, and with eval.early_problems further rounds "
-      f"would change what it solves: finish it with {last} rounds, or delete "
+      f"would alter what it solves: finish it with {last} rounds, or delete "
       "it, before you add rounds"
     )
 
