@@ -247,7 +247,10 @@ def outcomes(trajectories: Sequence[Trajectory]) -> list[Scored]:
 
 
 def q_values(trajectories: Sequence[Trajectory]) -> list[Scored]:
-  """Returns PQM items: each prefix once, with its last node's Q-value."""
+  """Returns PQM items: each prefix once, with its last node's Q-value.
+
+  Of a prefix that is in several trees the first trajectory's Q counts.
+  """
   by_prefix: dict[tuple[str, Prefix], float] = {}
   for each in trajectories:
     for depth, q in enumerate(each.q_values, 1):
