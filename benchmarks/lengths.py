@@ -72,18 +72,22 @@ def without_texts(row: Record) -> Record:
 
 
 def by_set(rows: Iterable[Record]) -> dict[str, Found]:
-  """Groups records; a search by a named reward model is "mcts, NAME".
+  """Groups records; a search by a named reward model is "mcts, NAME"."""
+  sets: dict[str, Found] = collections.defaultdict(dict)
+  for row in rows:
+    name = ", ".join(filter(None, (row["source"], row.get("reward"))))
+    keep(row, sets[row["split"]].setdefault(name, {}))
+  return sets
+
+
+def keep(row: Record, group: dict[str, Record]) -> None:
+  """Adds a record to those of its source, by problem.
 
   A study's samples without a reward model are called as an evaluation's are: of
   two records of a problem, the last one with values counts, else the first.
   """
-  sets: dict[str, Found] = collections.defaultdict(dict)
-  for row in rows:
-    name = ", ".join(filter(None, (row["source"], row.get("reward"))))
-    group = sets[row["split"]].setdefault(name, {})
-    if row["problem_id"] not in group or choices.valued([row]):
-      group[row["problem_id"]] = row
-  return sets
+  if row["problem_id"] not in group or choices.valued([row]):
+    group[row["problem_id"]] = row
 
 
 def by_steps(found: Iterable[Record]) -> dict[int, tuple[float, float]]:

@@ -4,10 +4,10 @@
 
 The models of a round of runs that differ in their seed solve --problems of
 --split, which no run trains on or is evaluated on: by one rollout of UCT and of
-PUCT, and by --samples. Prints a JSON line for each way to answer:
-"right" and "tokens", means over runs and problems; "by_run", what is right by
-run; and "puct_less", the lead of PUCT in points with its 95% interval over runs
-and problems.
+PUCT, and by --samples. Prints a JSON line for each way to answer: "right" and
+"tokens", means over runs and problems; "by_run", what is right by run; and
+"puct_less", the lead of PUCT in points with its 95% interval over runs and
+problems.
 """
 
 import dataclasses

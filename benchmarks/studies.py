@@ -56,18 +56,12 @@ class Way:
 
 
 def by_set(rows: Iterable[Record]) -> dict[str, Found]:
-  """Groups a run's records by set of problems.
-
-  Of two records of a problem, the last one with values counts, else the first;
-  see `lengths.by_set`.
-  """
+  """Groups a run's records by set of problems."""
   sets: dict[str, Found] = {}
   for row in rows:
     key = row["source"], row.get("reward") or ""
     found = sets.setdefault(row["split"], {})
-    group = found.setdefault(key, {})
-    if row["problem_id"] not in group or choices.valued([row]):
-      group[row["problem_id"]] = row
+    lengths.keep(row, found.setdefault(key, {}))
   return sets
 
 

@@ -42,7 +42,8 @@ def names_one(text: str) -> bool:
 class Plugin:
   """A user's function, whose exceptions become one line.
 
-  Calls are serialised, so the function need not be thread-safe.
+  Calls of one object are serialised. Searches load their own, and a server
+  searches in several threads.
   """
 
   def __init__(self, function: Callable, name: str, field: str):

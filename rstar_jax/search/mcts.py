@@ -121,10 +121,7 @@ def search_tree(
 
 
 def _rollout(
-  tree: Tree,
-  config: SearchConfig,
-  seed: int,
-  name: Sequence[int | str],
+  tree: Tree, config: SearchConfig, seed: int, name: Sequence[int | str]
 ) -> Search[None]:
   """Does one rollout."""
   node = ROOT_INDEX
