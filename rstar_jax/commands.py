@@ -67,7 +67,7 @@ COMMANDS = {
   "compare": Command("compares this run with another", ("other", *_ROUND)),
   "branch": Command(
     "takes over another run's work, up to the trees of --round",
-    ("other", *_ROUND),
+    ("other", "at", *_ROUND),
   ),
   "export": Command(
     "exports the training data or a model of --round",

@@ -81,6 +81,13 @@ _METHOD = flags.DEFINE_enum(
   "with a reward model, else majority.",
 )
 _OTHER = flags.DEFINE_string("other", None, "Folder of another run.")
+_AT = flags.DEFINE_enum(
+  "at",
+  "extract",
+  ["rollout", "extract"],
+  "The first stage of --round that runs anew: rollout, for a change of the "
+  "search, or extract, which takes over the trees.",
+)
 _ARTIFACT = flags.DEFINE_enum(
   "artifact",
   "data",
@@ -367,7 +374,8 @@ def run() -> None:
         what, push_to = _ARTIFACT.value, _PUSH_TO.value or ""
         text = export.export(context, round_, what, push_to)
     elif stage == "branch":
-      text = branching.branch(context, other, round_) if host.leads else ""
+      if host.leads:
+        text = branching.branch(context, other, round_, _AT.value)
     elif stage == "compare":
       text = study_tables.compare(context, other, round_)
     else:

@@ -18,6 +18,7 @@ from rstar_jax import commands, main
 from rstar_jax.config import flag as config_flag
 from rstar_jax.hf import folders
 from rstar_jax.pipeline import (
+  branching,
   checks,
   hosts,
   questions,
@@ -233,6 +234,17 @@ class MainTest(parameterized.TestCase):
       self.run_main(*arguments), f"no run in {other}s; did you mean {other}?"
     )
     self.assert_untouched()
+
+  def test_a_branch_begins_where_it_is_told(self):
+    self.bind("round_0")
+    other, self.workdir = self.workdir, self.folder / "second"
+    arguments = ["--stage=branch", "--round=1", f"--other={other}"]
+    for at in ([], ["--at=rollout"]):
+      with mock.patch.object(branching, "branch", return_value="so") as made:
+        self.assertEqual(self.run_main(*arguments, *at)[1], "so\n")
+      self.assertEqual(
+        made.call_args.args[1:], (other, 1, "rollout" if at else "extract")
+      )
 
   def test_a_workdir_of_another_identity_stays_as_it_is(self):
     self.bind("round_0")

@@ -1,7 +1,8 @@
 """Branches a run off another, with some settings changed.
 
-A branch takes over all earlier rounds and the trees of the round at which it
-branches; where that round trains by reinforcement, also its policy. Evaluations
+A branch takes over all earlier rounds and, unless the changed settings are to
+search anew, the trees of the round at which it branches; where that round
+trains by reinforcement, also its policy. Evaluations
 are taken over only if both configs evaluate alike. Files of weights and records
 are only ever replaced, so on one disk they are hard-linked; all other files are
 copied. Neither run can change the other.
@@ -11,6 +12,7 @@ import contextlib
 import os
 
 from rstar_jax.config import identity
+from rstar_jax.config.schema import Config
 from rstar_jax.pipeline import checks
 from rstar_jax.pipeline.context import Context
 from rstar_jax.storage import json_io, layout, manifests, store
@@ -19,14 +21,17 @@ from rstar_jax.storage import json_io, layout, manifests, store
 _RENAMED = (".safetensors", ".jsonl", ".jsonl.zst")
 
 
-def branch(context: Context, other: store.Path, round_: int) -> str:
-  """Links or copies the work of another run, up to the trees of a round.
+def branch(
+  context: Context, other: store.Path, round_: int, stage: str = "extract"
+) -> str:
+  """Links or copies the work of another run, up to a stage of a round.
 
   Args:
     context: the new run; its folder has no rounds yet.
     other: the folder of the run to branch off.
-    round_: the first round, from 1, that runs `extract` anew; its trees are
-      taken over.
+    round_: the first round, from 1, of which this run does a part itself.
+    stage: the first stage of that round that runs anew: "rollout", or
+      "extract", for which the round's trees are taken over.
 
   Returns:
     A line that names the other run and the fields that differ.
@@ -46,20 +51,12 @@ def branch(context: Context, other: store.Path, round_: int) -> str:
     if (alike or name != "eval")
     and (layout.stage_folder(other, number, name) / layout.MANIFEST).exists()
   ]
-  of_round = "sft"
-  if context.reinforces(round_):
-    of_round = ours.rounds[round_ - 1].algorithm
-    before = [each.algorithm for each in theirs.rounds[round_ - 1 : round_]]
-    if of_round not in before:
-      raise ValueError(
-        f"config.rounds[{round_ - 1}].algorithm={of_round!r} makes its policy "
-        f"with its trees, and those of {other} are made otherwise: branch at "
-        "an earlier round"
-      )
-  folders += [
-    f"{layout.round_name(round_)}/{name}"
-    for name in layout.folders_of("rollout", of_round)
-  ]
+  if stage == "extract":
+    algorithm = _made_by(context, theirs, other, round_)
+    folders += [
+      f"{layout.round_name(round_)}/{name}"
+      for name in layout.folders_of("rollout", algorithm)
+    ]
   differing = identity.differences(theirs, ours)
   note = {
     "of": str(other),
@@ -93,6 +90,28 @@ def branch(context: Context, other: store.Path, round_: int) -> str:
   return (
     f"{workdir} goes on from {other}: {', '.join(differing) or 'no change'}"
   )
+
+
+def _made_by(
+  context: Context, theirs: Config, other: store.Path, round_: int
+) -> str:
+  """Returns what trains a policy with a round's trees; "sft" for nothing.
+
+  Raises:
+    ValueError: the other run's trees were not made with such a policy.
+  """
+  if not context.reinforces(round_):
+    return "sft"
+  algorithm = context.config.rounds[round_ - 1].algorithm
+  if algorithm not in [
+    each.algorithm for each in theirs.rounds[round_ - 1 : round_]
+  ]:
+    raise ValueError(
+      f"config.rounds[{round_ - 1}].algorithm={algorithm!r} makes its policy "
+      f"with its trees, and those of {other} are made otherwise: branch at "
+      "an earlier round, or with --at=rollout"
+    )
+  return algorithm
 
 
 def _copy_folder(source: store.Path, target: store.Path) -> None:

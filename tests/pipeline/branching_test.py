@@ -91,6 +91,25 @@ class BranchingTest(absltest.TestCase):
       ],
     )
 
+  def test_a_search_is_changed_and_the_rounds_before_shared(self):
+    first = self.first()
+    second = self.context("second")
+    second.config.search.selection = "puct"
+    (second.workdir / "config.json").unlink()
+    checks.check_workdir(second.config, second.workdir)
+    said = branching.branch(second, first.workdir, 2, "rollout")
+    self.assertIn("config.search.selection was 'uct' and is 'puct'", said)
+    note = json.loads((second.workdir / layout.BRANCH).read_text())
+    self.assertCountEqual(
+      note["taken"],
+      [f"round_1/{n}" for n in ("trees", "sft", "pairs", "policy", "ppm")],
+    )
+    self.device.made.clear()
+    rollout.rollout(second, 1)
+    self.assertEmpty(self.device.made)
+    rollout.rollout(second, 2)
+    self.assertLen(self.device.made, 1)
+
   def test_a_policy_that_was_trained_with_the_trees_comes_with_them(self):
     first = self.first()
     manifests.write(first.folder(2, "policy"), {}, [])
@@ -118,6 +137,9 @@ class BranchingTest(absltest.TestCase):
     tree = rounds("tree", spec, config_lib.RoundConfig(algorithm="tree"))
     with self.assertRaisesRegex(ValueError, "are made otherwise: branch at"):
       branching.branch(tree, first.workdir, 2)
+    self.assertFalse(tree.folder(2, "trees").exists())
+    branching.branch(tree, first.workdir, 2, "rollout")
+    self.assertIsNotNone(manifests.read(tree.folder(1, "trees")))
     self.assertFalse(tree.folder(2, "trees").exists())
 
   def test_an_evaluation_of_another_kind_is_not_shared(self):
