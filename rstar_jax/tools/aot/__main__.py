@@ -22,6 +22,7 @@ from absl import app, flags, logging
 from rstar_jax import outside
 from rstar_jax.config import flag
 from rstar_jax.config.schema import Config
+from rstar_jax.pipeline import models
 from rstar_jax.tools.aot import chips, plan, programs, report
 
 
@@ -29,9 +30,10 @@ def rows(
   config: Config, topologies: Sequence[str], named: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
   """Compiles programs for each topology, and yields a row for each."""
-  model = programs.model_config(config.policy.path, config.policy.dtype)
+  base = str(models.base(config))
+  model = programs.model_config(base, config.policy.dtype)
   for where in [chips.parse(each) for each in topologies]:
-    common = {"model": config.policy.path, "slice": where.name}
+    common = {"model": base, "slice": where.name}
     search = [each for each in programs.SEARCH if each in named]
     training = [each for each in programs.TRAINING if each in named]
     logging.info("%s for %s", ", ".join(named), where.name)
@@ -48,7 +50,8 @@ def rows(
 
 def price(config: Config, topologies: Sequence[str]) -> dict[str, Any]:
   """Returns the plan of the config's rounds, on each topology."""
-  model = programs.model_config(config.policy.path, config.policy.dtype)
+  base = str(models.base(config))
+  model = programs.model_config(base, config.policy.dtype)
   assumed, rates = plan.Assumptions(), {}
   for where in [chips.parse(each) for each in topologies]:
     try:

@@ -8,6 +8,9 @@ import sys
 from absl.testing import absltest
 
 import rstar_jax
+from configs import tiny
+from rstar_jax.hf import folders
+from rstar_jax.tools.aot import __main__ as aot
 
 _ROOT = pathlib.Path(rstar_jax.__file__).parents[1]
 
@@ -54,6 +57,18 @@ class CommandTest(absltest.TestCase):
     page = (_ROOT / "docs/results/aot.md").read_text()
     for each in hours:
       self.assertIn(f"{each:,.0f}", page)
+
+  def test_the_base_model_of_the_package(self):
+    config = tiny.get_config()
+    config.engine.pages = 512
+    (row,) = aot.rows(config, ["v5e:2x2"], [])
+    self.assertEqual(row["model"], str(folders.BASE_MODEL))
+    # Two models of 0.9 million parameters in float32.
+    self.assertAlmostEqual(
+      row["held_gib"]["weights"] * 2**30, 8 * 0.9e6, delta=8 * 0.1e6
+    )
+    (name,) = aot.price(config, ["v5e:2x2"])["chip_hours"]
+    self.assertEqual(name, "v5e:2x2")
 
   def test_errors(self):
     for arguments, message in (
