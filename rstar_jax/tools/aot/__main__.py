@@ -58,7 +58,7 @@ def price(config: Config, topologies: Sequence[str]) -> dict[str, Any]:
       rates[where.name] = plan.rates(config, model, where, assumed)
     except ValueError as error:
       raise ValueError(f"{where.name}: {error}") from error
-  return plan.table(config.rounds, rates, assumed)
+  return plan.table(config, rates, assumed)
 
 
 def define_flags() -> None:

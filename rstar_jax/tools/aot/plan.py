@@ -1,6 +1,6 @@
 """Prices a reproduction of the paper, in tokens and chip-hours per stage.
 
-Tokens follow from a config's rounds, the paper's sizes (arXiv 2501.04519) and
+Tokens follow from a config's stages, the paper's sizes (arXiv 2501.04519) and
 guesses, all in `Assumptions`. Seconds are those of `cost.py`, as in the
 simulation of a fleet (benchmarks/fleet.py). The result is an estimate, not a
 measurement.
@@ -25,6 +25,9 @@ PAPER_GPU_HOURS = (
   ("3 days x 60 A100-40G", 3 * 24 * 60),
   ("7 days x 60 A100-40G", 7 * 24 * 60),
 )
+
+# Stages of a round, in order; a round has "sft" or "reinforce".
+STAGES = ("search", "sft", "reinforce", "ppm", "test")
 
 # Problems, and tokens generated for a trajectory (table 9), of MATH-500, AIME
 # 2024, AMC 2023, OlympiadBench, College Math, GSM8K and Gaokao 2023.
@@ -103,7 +106,7 @@ class Stage:
   """The tokens of a stage of a round.
 
   Attributes:
-    stage: "search", "sft", "ppm" or "test".
+    stage: one of `STAGES`.
     round: from 1.
     generated: tokens that the policy samples.
     prefilled: tokens of prompts that the policy and the PPM prefill.
@@ -119,39 +122,58 @@ class Stage:
   trained: float = 0
 
 
-def stages(rounds: Sequence[RoundConfig], a: Assumptions) -> list[Stage]:
-  """Counts the tokens of every stage.
+def stages(config: Config, a: Assumptions) -> list[Stage]:
+  """Counts the tokens of every stage that the run's chips compute.
+
+  The larger model at `remote.url`, which may search in round 1, is not counted.
 
   Args:
-    rounds: of a config. Rounds beyond those of `a.unsolved` and `a.solved`
+    config: of the run. Rounds beyond those of `a.unsolved` and `a.solved`
       repeat their last values.
     a: assumptions.
   """
   result = []
-  for number, one in enumerate(rounds, 1):
-    rollouts = a.problems * _rollouts(one, _of_round(a.unsolved, number), a)
+  for number, one in enumerate(config.rounds, 1):
+    problems = a.problems
+    reinforces = one.algorithm != "sft"
+    if reinforces:
+      turns = config.reinforce
+      problems = turns.iterations * min(turns.problems, a.problems)
+    rollouts = problems * _rollouts(one, _of_round(a.unsolved, number), a)
     guided = one.annotation == "ppm"
-    calls = rollouts * (a.calls_ppm if guided else a.calls_terminal)
-    generated = calls * one.candidates * a.step_tokens
+    generated = rollouts * a.steps * a.step_tokens
+    if one.rollout == "search":
+      calls = rollouts * (a.calls_ppm if guided else a.calls_terminal)
+      generated = calls * one.candidates * a.step_tokens
     # Sampled and scored tokens stay in pages, so only prompts are prefilled,
     # once per tree by each model.
-    prompts = a.problems * one.trees * a.prompt_tokens
-    rows = a.problems * _of_round(a.solved, number) * a.kept * a.sft_epochs
-    sft = rows * (a.prompt_tokens + a.steps * a.step_tokens)
-    pairs = a.problems * a.mixed * a.paired_steps * a.pairs_per_step
+    prompts = problems * one.trees * a.prompt_tokens
+    remote = number == 1 and config.remote.url
+    if config.extract.needs_trees and not remote:
+      result.append(
+        Stage(
+          "search",
+          number,
+          generated,
+          prompts * (1 + guided),
+          generated * a.scored * guided,
+        )
+      )
+    if reinforces:
+      # A group whose rewards are all equal is left out; others share a prompt.
+      trained = a.mixed * (generated + prompts)
+      result.append(Stage("reinforce", number, trained=trained))
+    else:
+      rows = a.problems * _of_round(a.solved, number) * a.kept * a.sft_epochs
+      sft = rows * (a.prompt_tokens + a.steps * a.step_tokens)
+      result.append(Stage("sft", number, trained=sft))
+    of_pairs = min(problems, a.problems) * a.mixed
+    pairs = of_pairs * a.paired_steps * a.pairs_per_step
     # A pair is its path, half a solution on average, and two steps.
     ppm = pairs * (a.path + 2 * a.step_tokens) * a.ppm_epochs
     test = sum(count * each for count, each in TEST_SETS)
     test *= 2 * a.test_trajectories
     result += [
-      Stage(
-        "search",
-        number,
-        generated,
-        prompts * (1 + guided),
-        generated * a.scored * guided,
-      ),
-      Stage("sft", number, trained=sft),
       Stage("ppm", number, trained=ppm),
       Stage("test", number, generated=test, scored=a.scored * test),
     ]
@@ -255,18 +277,18 @@ def chip_hours(stage: Stage, rates: Mapping[str, float]) -> float:
 
 
 def table(
-  rounds: Sequence[RoundConfig],
+  config: Config,
   rates: Mapping[str, Mapping[str, float]],
   a: Assumptions,
 ) -> dict[str, Any]:
   """Makes the whole plan, JSON-able.
 
   Args:
-    rounds: of a config.
+    config: of the run.
     rates: topology -> `rates` of it.
     a: assumptions.
   """
-  all_stages = stages(rounds, a)
+  all_stages = stages(config, a)
   hours = [
     {name: chip_hours(stage, each) for name, each in rates.items()}
     for stage in all_stages

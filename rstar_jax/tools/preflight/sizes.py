@@ -201,18 +201,20 @@ def _price(config: Config, model: ModelConfig, where: Slice) -> Findings:
   assumed = plan.Assumptions()
   if known:
     assumed = dataclasses.replace(assumed, problems=known)
-  totals: dict[str, float] = {}
-  for stage in plan.stages(config.rounds, assumed):
-    hours = plan.chip_hours(stage, rates)
-    totals[stage.stage] = totals.get(stage.stage, 0.0) + hours
+  totals = dict.fromkeys(plan.STAGES, 0.0)
+  for stage in plan.stages(config, assumed):
+    totals[stage.stage] += plan.chip_hours(stage, rates)
   total = sum(totals.values())
-  parts = ", ".join(f"{name} {hours:,.0f}" for name, hours in totals.items())
+  parts = ", ".join(
+    f"{name} {hours:,.0f}" for name, hours in totals.items() if hours
+  )
   yield Finding(
     "ok",
     "price",
     f"about {total:,.0f} chip-hours, {total / where.chips:,.0f} hours of "
     f"{where.name}: {parts}; for {assumed.problems:,} problems"
-    f"{'' if known else ', as the paper has (config.train.count is 0)'}, the "
+    f"{'' if known else ', as the paper has (config.train.count is 0)'}"
+    f"{', without the servers of round 1' if config.remote.url else ''}, the "
     "paper's tests, half of the chips' peaks"
     f"{', as if slices were one' if where.slices > 1 else ''}: an estimate, in "
     "proportion to the problems (docs/results/aot.md)",

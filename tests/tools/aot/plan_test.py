@@ -6,7 +6,13 @@ import json
 from absl.testing import absltest
 
 from configs import phi3_mini, qwen2_5_math_1_5b, qwen2_5_math_7b
-from rstar_jax.config.schema import Config, RoundConfig
+from rstar_jax.config.schema import (
+  Config,
+  ExtractConfig,
+  ReinforceConfig,
+  RemoteConfig,
+  RoundConfig,
+)
 from rstar_jax.tools.aot import chips, cost, plan, programs
 
 _FEW = plan.Assumptions(
@@ -46,9 +52,12 @@ _ROUNDS = (
 class PlanTest(absltest.TestCase):
   def setUp(self):
     super().setUp()
-    self.stages = {
-      (each.round, each.stage): each for each in plan.stages(_ROUNDS, _FEW)
-    }
+    self.stages = self.found(*_ROUNDS)
+
+  def found(self, *rounds: RoundConfig, **fields):
+    """Returns the stages of rounds, by round and name."""
+    stages = plan.stages(Config(rounds=rounds, **fields), _FEW)
+    return {(each.round, each.stage): each for each in stages}
 
   def test_a_round_that_terminals_guide(self):
     found = self.stages[1, "search"]
@@ -75,12 +84,61 @@ class PlanTest(absltest.TestCase):
 
   def test_rounds_beyond_the_papers_repeat_the_last(self):
     rounds = (*_ROUNDS, _ROUNDS[-1])
-    last = plan.stages(rounds, _FEW)[-4:]
+    last = plan.stages(Config(rounds=rounds), _FEW)[-4:]
     self.assertEqual([each.round for each in last], [3] * 4)
     for each in last:
       self.assertEqual(
         dataclasses.replace(each, round=2), self.stages[2, each.stage]
       )
+
+  def test_samples_are_whole_solutions(self):
+    one = RoundConfig(rollouts=8, candidates=5, rollout="samples")
+    found = self.found(one)[1, "search"]
+    # 1000 problems x 8 solutions x 4 steps x 50 tokens, of a prompt each.
+    self.assertEqual(found.generated, 1000 * 8 * 200)
+    self.assertEqual((found.prefilled, found.scored), (100_000, 0))
+
+  def test_reinforcement_trains_on_what_its_turns_write(self):
+    turns = ReinforceConfig(iterations=10, problems=20)
+    one = RoundConfig(rollouts=8, algorithm="grpo", rollout="samples")
+    found = self.found(one, reinforce=turns)
+    self.assertEqual(
+      list(found),
+      [(1, each) for each in ("search", "reinforce", "ppm", "test")],
+    )
+    # 10 turns x 20 problems x 8 solutions x 4 steps x 50 tokens.
+    self.assertEqual(found[1, "search"].generated, 320_000)
+    self.assertEqual(found[1, "search"].prefilled, 200 * 100)
+    # Half of the groups have something to learn from.
+    self.assertEqual(found[1, "reinforce"].trained, (320_000 + 20_000) / 2)
+    # Pairs of 100 of 200 problems.
+    self.assertEqual(found[1, "ppm"].trained, 100 * 3 * 4 * 300)
+    tree = RoundConfig(rollouts=8, candidates=5, algorithm="tree")
+    found = self.found(tree, reinforce=turns)
+    # 200 trees x 8 rollouts x 2 calls x 5 candidates x 50 tokens.
+    self.assertEqual(found[1, "search"].generated, 800_000)
+    self.assertEqual(found[1, "reinforce"].trained, (800_000 + 20_000) / 2)
+    # No turn has more problems than there are; each has pairs once.
+    found = self.found(one, reinforce=ReinforceConfig(problems=5000))
+    self.assertEqual(found[1, "search"].generated, 100 * 1000 * 8 * 200)
+    self.assertEqual(found[1, "ppm"].trained, self.stages[1, "ppm"].trained)
+    rates = dict(decode=1000, prefill=4000, score=2000, reinforce=50)
+    self.assertAlmostEqual(
+      plan.chip_hours(plan.Stage("reinforce", 1, trained=9e3), rates), 0.05
+    )
+
+  def test_what_others_search(self):
+    given = ExtractConfig(sft_source="a", pairs_source="b")
+    found = self.found(*_ROUNDS, extract=given)
+    self.assertEqual({name for _, name in found}, {"sft", "ppm", "test"})
+    half = ExtractConfig(sft_source="a")
+    self.assertIn((1, "search"), self.found(*_ROUNDS, extract=half))
+    # A larger model on a server, in round 1 alone.
+    remote = RemoteConfig(url="http://a/v1", model="large")
+    found = self.found(*_ROUNDS, remote=remote)
+    kept = dict(self.stages)
+    del kept[1, "search"]
+    self.assertEqual(found, kept)
 
   def test_tests(self):
     total = 500 * 5453 + 30 * 15693 + 40 * 14544 + 675 * 7889
@@ -102,7 +160,7 @@ class PlanTest(absltest.TestCase):
 
   def test_table_of_the_papers_rounds(self):
     rates = dict.fromkeys(programs.NAMES, 1000.0)
-    found = plan.table(Config().rounds, {"v5e:4x4": rates}, plan.Assumptions())
+    found = plan.table(Config(), {"v5e:4x4": rates}, plan.Assumptions())
     self.assertLen(found["stages"], 16)
     total = sum(row["chip_hours"]["v5e:4x4"] for row in found["stages"])
     self.assertAlmostEqual(

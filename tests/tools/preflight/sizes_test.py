@@ -153,6 +153,22 @@ class SizesTest(parameterized.TestCase):
       "config.train.count is 0", found(config, "v5e-16")["price"][1]
     )
 
+  def test_the_price_leaves_out_what_others_search(self):
+    # As docs/reproducing.md shows it, without the 201 of docs/results/aot.md.
+    config = qwen2_5_math_7b.get_config()
+    config.remote.url = "http://server:8000/v1"
+    said = found(config, "v5e-16")["price"][1]
+    self.assertIn("26,268 chip-hours", said)
+    self.assertIn("without the servers of round 1", said)
+    page = (_ROOT / "docs" / "reproducing.md").read_text()
+    self.assertIn(said.partition(", test")[0], page)
+    # The cheapest thing to try first.
+    config = qwen2_5_math_7b.get_config()
+    config.extract.sft_source = config.extract.pairs_source = "a.json"
+    said = found(config, "v5e-16")["price"][1]
+    self.assertIn("2,602 chip-hours", said)
+    self.assertNotIn("search", said)
+
   def test_pages_that_the_engine_chooses(self):
     findings = found(tiny.get_config(), "v5e-4")
     self.assertEqual(
