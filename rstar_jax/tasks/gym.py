@@ -5,10 +5,12 @@ answer from 0 to 1, since e.g. a countdown has many right answers.
 """
 
 import functools
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from rstar_jax.config.plugins import PluginError
+from rstar_jax.grading import answers
 from rstar_jax.tasks.task import Task
 from rstar_jax.types import Problem
 
@@ -17,6 +19,9 @@ PREFIX = "reasoning_gym:"
 # library seeds a problem by seed + number, so splits share no problem.
 SIZE = 1_000_000
 SEEDS = {"train": 0, "test": SIZE}
+# A number may be written in many ways; of a fraction or a list, the question
+# may ask for one.
+_NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
 
 
 def task(name: str) -> Task:
@@ -59,10 +64,30 @@ def task(name: str) -> Task:
       return -1.0
     _, split, number = problem.id.split("/")
     entry = data(split)[int(number)]
-    return 2.0 * data(split).score_answer(answer, entry) - 1.0
+    score = data(split).score_answer(answer, entry)
+    return worth(score, str(entry["answer"]), answer)
 
   try:
     data("train")
   except ValueError as error:
     raise PluginError(f"{label}: {error}") from error
   return Task(problems=problems, reward=reward)
+
+
+def worth(score: float, gold: str, answer: str) -> float:
+  """Returns an answer's reward, above 0 only if the answer is right.
+
+  The library gives parts of a point to wrong answers, such as 0.75 to one of
+  four digits that contains the right three.
+
+  Args:
+    score: the library's, from 0 to 1.
+    gold: the library's own answer.
+    answer: the answer.
+
+  Returns:
+    1 for a full score, or for the same number as the library's; else the score
+    minus 1.
+  """
+  same = _NUMBER.fullmatch(gold) and answers.decide(gold, answer)
+  return 1.0 if score >= 1 or same else score - 1.0

@@ -23,8 +23,20 @@ class LibraryTest(parameterized.TestCase):
     self.assertEqual(problems[:3], first(task, "train", 3))
     right = judging.rewards(task.reward, [(p, p.answer) for p in problems])
     self.assertEqual(right, [1.0] * 5)
-    wrong = judging.rewards(task.reward, [(p, "-12345") for p in problems])
+    wrong = judging.rewards(
+      task.reward,
+      [(p, each) for p in problems for each in ("-12345", f"{p.answer}7")],
+    )
     self.assertLess(max(wrong), 0)
+
+  def test_what_contains_the_answer_is_wrong(self):
+    task = load_task("reasoning_gym:chain_sum")
+    for problem in first(task, "train", 5):
+      for form in ("{}1", "9{}", "0.{}", "-{}.5"):
+        answer = form.format(problem.answer)
+        with self.subTest(answer):
+          self.assertLess(task.reward(problem, answer), 0)
+      self.assertEqual(task.reward(problem, f"{problem.answer}.00"), 1.0)
 
 
 if __name__ == "__main__":

@@ -278,7 +278,7 @@ class GeneratedTaskTest(absltest.TestCase):
     self.assertEqual(
       [tree.problem.id for tree in trees], [f"sums/train/{i}" for i in range(5)]
     )
-    # A score s is the reward 2s - 1, which is backed up.
+    # A score s below 1 is the reward s - 1, which is backed up.
     worths = set()
     for tree in trees:
       for node in np.flatnonzero(tree.terminal == tree_lib.ANSWERED):
@@ -287,9 +287,9 @@ class GeneratedTaskTest(absltest.TestCase):
         self.assertEqual(right, off == 0)
         if tree.visits[node]:
           worths.add((off, tree.q(int(node))))
-    self.assertContainsSubset({(0, 1.0), (1, -0.5), (2, -1.0)}, worths)
+    self.assertContainsSubset({(0, 1.0), (1, -0.75), (2, -1.0)}, worths)
     self.assertContainsSubset(
-      worths, {(0, 1.0), (1, -0.5)} | {(off, -1.0) for off in (2, 3, 4)}
+      worths, {(0, 1.0), (1, -0.75)} | {(off, -1.0) for off in (2, 3, 4)}
     )
     # Only right solutions are learnt; pairs have right ones first.
     answers = {tree.problem.id: tree.problem.answer for tree in trees}

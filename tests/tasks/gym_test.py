@@ -17,12 +17,13 @@ from rstar_jax.config.plugins import PluginError
 from rstar_jax.data import released
 from rstar_jax.grading import answers, judging
 from rstar_jax.steps import grammar
+from rstar_jax.tasks import gym
 from rstar_jax.tasks.named import load_task
 from rstar_jax.types import Problem
 
 
 class Squares:
-  """Asks for the square of a problem's number; half a point if 1 off."""
+  """Asks for the square of a problem's number; 1/4 less for each 1 off."""
 
   def __init__(self, size, seed):
     self.size, self.seed = size, seed
@@ -33,7 +34,7 @@ class Squares:
 
   def score_answer(self, answer, entry):
     off = abs(int(answer) - int(entry["answer"]))
-    return max(0.0, 1.0 - off / 2)
+    return max(0.0, 1.0 - off / 4)
 
 
 def create_dataset(name, **options):
@@ -49,8 +50,9 @@ def first(task, split, count):
 class StandInTest(absltest.TestCase):
   def setUp(self):
     super().setUp()
-    gym = types.SimpleNamespace(create_dataset=create_dataset)
-    self.enter_context(mock.patch.dict(sys.modules, {"reasoning_gym": gym}))
+    library = types.SimpleNamespace(create_dataset=create_dataset)
+    modules = {"reasoning_gym": library}
+    self.enter_context(mock.patch.dict(sys.modules, modules))
 
   def test_problems_of_two_splits(self):
     task = load_task("reasoning_gym:squares")
@@ -65,14 +67,34 @@ class StandInTest(absltest.TestCase):
     with self.assertRaisesRegex(PluginError, "no split 'dev', only train"):
       first(task, "dev", 1)
 
-  def test_a_score_from_0_to_1_is_a_reward_from_minus_1_to_1(self):
+  def test_only_a_full_score_is_right(self):
     task = load_task("reasoning_gym:squares")
     *_, three = first(task, "train", 4)
     asked = [(three, each) for each in ("9", "10", "11", "70")]
     asked.append((Problem("What is 3^2?", "What is 3^2?"), "9"))
     self.assertEqual(
-      judging.rewards(task.reward, asked), [1.0, 0.0, -1.0, -1.0, -1.0]
+      judging.judge(asked, None, task.reward),
+      [("equal", 1.0), ("different", -0.25), ("different", -0.5)]
+      + 2 * [("different", -1.0)],
     )
+
+  def test_a_number_may_be_written_in_another_way(self):
+    for gold, answer, wanted in (
+      ("123", "123.00", 1.0),
+      ("1230", "1,230", 1.0),
+      ("-1.5", "-1.50", 1.0),
+      # These contain the gold, and get that part of a point.
+      ("123", "1234", -0.25),
+      ("123", "-123", -0.25),
+      ("123", "9123", -0.25),
+      # The question asks for one form, or one order.
+      ("3/4", "6/8", -0.25),
+      ("1, 2", "2, 1", -0.25),
+    ):
+      with self.subTest(answer):
+        self.assertEqual(gym.worth(0.75, gold, answer), wanted)
+    self.assertEqual(gym.worth(1.0, "(1 + 2)", "3"), 1.0)
+    self.assertEqual(gym.worth(0.0, "(1 + 2)", "3"), -1.0)
 
   def test_what_is_not_there(self):
     with self.assertRaisesRegex(
