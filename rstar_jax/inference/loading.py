@@ -9,18 +9,19 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from absl import logging
-
 from rstar_jax import outside
 from rstar_jax.config.schema import Config
 from rstar_jax.inference.http_post import Later, Url
 
 # (config, role, folder, urls): puts the model of a role, "policy" or "ppm",
-# from a folder on servers, by their bases.
-Load = Callable[[Config, str, str, Sequence[str]], None]
+# from a folder on servers, by their bases. Returns why each server is to get no
+# work, "" for one that has the model; None if all have it.
+Load = Callable[[Config, str, str, Sequence[str]], Sequence[str] | None]
 
 
-def vllm(config: Config, role: str, folder: str, urls: Sequence[str]) -> None:
+def vllm(
+  config: Config, role: str, folder: str, urls: Sequence[str]
+) -> list[str]:
   """Has vLLM read new weights; it is started with VLLM_SERVER_DEV_MODE=1.
 
   The prefix cache, which is the old model's, is dropped.
@@ -29,14 +30,16 @@ def vllm(config: Config, role: str, folder: str, urls: Sequence[str]) -> None:
   fields = {"weights_path": folder}
   reload = {"method": "reload_weights", "kwargs": fields}
   posts = (("/collective_rpc", reload), ("/reset_prefix_cache", {}))
-  _post_all(config, urls, posts)
+  return _post_all(config, urls, posts)
 
 
-def sglang(config: Config, role: str, folder: str, urls: Sequence[str]) -> None:
+def sglang(
+  config: Config, role: str, folder: str, urls: Sequence[str]
+) -> list[str]:
   """Has SGLang, or `rstar_jax.tools.serve_engine`, read new weights."""
   del role
   posts = (("/update_weights_from_disk", {"model_path": folder}),)
-  _post_all(config, urls, posts)
+  return _post_all(config, urls, posts)
 
 
 LOADS: dict[str, Load] = {"vllm": vllm, "sglang": sglang}
@@ -46,8 +49,11 @@ def _post_all(
   config: Config,
   urls: Sequence[str],
   posts: Sequence[tuple[str, dict[str, Any]]],
-) -> None:
-  """Posts to all servers at once; a server that does not answer is left out.
+) -> list[str]:
+  """Posts to all servers at once.
+
+  Returns:
+    For each server why it did not answer, "" if it did.
 
   Raises:
     ValueError: a server refuses.
@@ -55,7 +61,6 @@ def _post_all(
   """
 
   def one(base: str) -> str:
-    """Returns why a server did not answer, "" if it did."""
     for path, fields in posts:
       url = Url(base.removesuffix("/v1") + path, config.servers, "servers")
       try:
@@ -68,8 +73,7 @@ def _post_all(
     failed = list(pool.map(one, urls))
   if all(failed):
     raise ConnectionError(failed[0])
-  for why in filter(None, failed):
-    logging.warning("%s", why)
+  return failed
 
 
 def _read(answer: Any) -> None:

@@ -105,31 +105,41 @@ class Servers:
     self._in_a_row = 0
     self._lock = threading.Lock()
 
-  def check(self, patience: float | None = None) -> None:
+  def check(
+    self, patience: float | None = None, without: Sequence[str] = ()
+  ) -> None:
     """Checks all servers; those that do not answer are left for later.
 
     Args:
       patience: seconds until one has to answer; None is `patience_seconds`.
+      without: why each server is left out unchecked, until the next call of
+        this; "" for one that is not. Empty for all servers.
 
     Raises:
       ValueError: one of them is not the right server.
-      ConnectionError: none answered in that time.
+      ConnectionError: none answered in that time, or all are left out.
     """
-    for server in self._servers:
-      server.wrong, server.rests_until = "", -math.inf
+    reasons = without or [""] * len(self._servers)
+    for server, why in zip(self._servers, reasons, strict=True):
+      server.wrong, server.rests_until = why, -math.inf
+      if why:
+        logging.warning("%s; going on without it", why)
+    servers = [each for each in self._servers if not each.wrong]
+    if not servers:
+      raise ConnectionError(reasons[0])
     patience = self._patience if patience is None else patience
     until = time.monotonic() + patience
     wait = FIRST_WAIT
-    with concurrent.futures.ThreadPoolExecutor(len(self._servers)) as pool:
+    with concurrent.futures.ThreadPoolExecutor(len(servers)) as pool:
       while True:
-        errors = list(pool.map(self._first_check, self._servers))
+        errors = list(pool.map(self._first_check, servers))
         if not all(errors):
           break
         if time.monotonic() >= until:
-          raise self._end_of_patience(self._servers[0], errors[0])
+          raise self._end_of_patience(servers[0], errors[0])
         time.sleep(min(wait, until - time.monotonic()))
         wait = min(2 * wait, LONGEST_WAIT)
-    for server, error in zip(self._servers, errors, strict=True):
+    for server, error in zip(servers, errors, strict=True):
       if error:
         self._let_rest(server, error)
         logging.warning("%s %s; going on without it", server.url.url, error)

@@ -148,8 +148,9 @@ def _ready(context: Context, role: str, folder: str, servers: Servers) -> None:
     load = loading.LOADS.get(config.load) or plugins.load(
       config.load, "config.servers.load"
     )
-    load(context.config, role, folder, urls_of(getattr(config, role)))
-    servers.check()
+    urls = urls_of(getattr(config, role))
+    without = load(context.config, role, folder, urls)
+    servers.check(without=without or ())
     return
   until = time.monotonic() + config.patience_seconds
   while True:

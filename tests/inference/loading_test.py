@@ -40,13 +40,13 @@ class LoadingTest(absltest.TestCase):
 
   def load(self, name):
     urls = [f"{self.url}/v1", self.url]
-    loading.LOADS[name](Config(), "policy", "a/folder", urls)
+    return loading.LOADS[name](Config(), "policy", "a/folder", urls)
 
   def test_vllm(self):
     # As vLLM answers: results of its workers, and nothing.
     self.answers["/collective_rpc"] = 200, {"results": [None]}
     self.answers["/reset_prefix_cache"] = 200, None
-    self.load("vllm")
+    self.assertEqual(self.load("vllm"), ["", ""])
     reload = {
       "method": "reload_weights",
       "kwargs": {"weights_path": "a/folder"},
@@ -64,7 +64,9 @@ class LoadingTest(absltest.TestCase):
 
   def test_one_that_is_gone_is_left(self):
     urls = ["http://127.0.0.1:9/v1", f"{self.url}/v1"]
-    loading.sglang(Config(), "policy", "a/folder", urls)
+    gone, there = loading.sglang(Config(), "policy", "a/folder", urls)
+    self.assertRegex(gone, "^http://127.0.0.1:9/upd.*the model was not put")
+    self.assertEqual(there, "")
     self.assertLen(self.asked, 1)
     with self.assertRaisesRegex(ConnectionError, "was not put there"):
       loading.sglang(Config(), "policy", "a/folder", urls[:1])

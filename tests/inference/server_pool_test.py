@@ -203,6 +203,19 @@ class ClockTest(absltest.TestCase):
           for n in range(3):
             self.ask(client, str(n))
 
+  def test_one_that_is_left_out_gets_no_work_until_the_next_check(self):
+    seen = []
+    client = self.make("a", "b", check=lambda url: seen.append(url.url))
+    client.check(without=["", "b has the old model"])
+    self.assertEqual({self.ask(client, str(n)) for n in range(9)}, {"a"})
+    self.now += 1000
+    self.assertEqual({self.ask(client, str(n)) for n in range(9)}, {"a"})
+    self.assertEqual(seen, ["a"])
+    client.check()
+    self.assertEqual({self.ask(client, str(n)) for n in range(9)}, {"a", "b"})
+    with self.assertRaisesRegex(ConnectionError, "^a is gone$"):
+      client.check(without=["a is gone", "b too"])
+
   def test_none_answers_at_the_start(self):
     client = self.make(
       "a", "b", patience=3.0, check=lambda url: url.post(b"", str)

@@ -189,6 +189,15 @@ class BackendTest(ServedCase):
     self.backend(0)
     self.assertLen(CALLS, 2)
 
+  def test_one_that_did_not_load_it_gets_no_work(self):
+    self.use(ppm="", compare=False, load="sglang")
+    SERVERS[1].faults = [{"status": 503}]
+    backend = self.backend(1)
+    for n in range(8):
+      backend.steps().expand([f"question {n}"], [()], SEEDS[:1])
+    self.assertGreater(len(SERVERS[0].asked), 16)
+    self.assertLen(SERVERS[1].asked, 1)
+
   def test_another_ppm(self):
     self.use(policy="")
     folder = self.context().folder(1, "ppm")
