@@ -18,6 +18,7 @@ import pathlib
 import re
 import shlex
 import shutil
+import string
 import subprocess
 import sys
 import tempfile
@@ -113,9 +114,9 @@ _PYTHON = re.compile(
 )
 _ASSIGNMENT = re.compile(r"""^(export )?(\w+=([^\s'"]*|'[^']*'|"[^"]*") ?)+$""")
 _FLAG = re.compile(r"^--(?:no)?([\w-]+)")
-_PARSE = (
+CHECK_FLAGS = (
   "import sys; from rstar_jax import main; "
-  "from rstar_jax.config import flag; flag.parse_flags(sys.argv)"
+  "main.check_flags(main.parse(sys.argv))"
 )
 
 
@@ -131,6 +132,18 @@ def reason(command: str) -> str | None:
 def is_assignment(command: str) -> bool:
   """Says whether a command only sets a variable for those after it."""
   return bool(_ASSIGNMENT.match(" ".join(command.split())))
+
+
+def expanded(command: str, before: list[str]) -> str:
+  """Returns a command with the values of variables that were set before it.
+
+  Args:
+    command: one of a shell block.
+    before: the assignments of the block so far.
+  """
+  words = [word for each in before for word in shlex.split(each)]
+  values = dict(word.split("=", 1) for word in words if "=" in word)
+  return string.Template(command).safe_substitute(values)
 
 
 def shown(only: str = "") -> list[tuple[str, reading.Block]]:
@@ -149,9 +162,9 @@ def without_running(command: str, before: list[str]) -> list[list[str]]:
 
   Args:
     command: one of a shell block.
-    before: variables that the block has set.
+    before: the assignments of the block so far.
   """
-  plain = " ".join(command.split())
+  plain = " ".join(expanded(command, before).split())
   if found := re.match(r"^make ([\w-]+)", plain):
     return [["make", "--dry-run", "--always-make", found[1]]]
   if found := re.match(r"^pip install -e '\.\[(\w+)\]'$", plain):
@@ -162,9 +175,8 @@ def without_running(command: str, before: list[str]) -> list[list[str]]:
   if name and commands.find(name).module:
     module = f"rstar_jax {name}"
   elif name:
-    flags = f"--stage={name} {flags}"
-    script = "\n".join([*before, f"{sys.executable} -c '{_PARSE}' {flags}"])
-    return [["bash", "-euc", script]]
+    words = [f"--stage={name}", *shlex.split(flags)]
+    return [[sys.executable, "-c", CHECK_FLAGS, *words]]
   if module == "rstar_jax.tools.harness":  # Its flags are lm-eval's.
     return [[sys.executable, "-c", f"import {module}"]]
   names = [_FLAG.match(each) for each in shlex.split(flags)]

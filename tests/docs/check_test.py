@@ -1,10 +1,14 @@
 """The list of what `make docs-check` does not run is whole and not too long."""
 
+import contextlib
+import io
 import re
+import sys
 from unittest import mock
 
-from absl.testing import absltest, parameterized
+from absl.testing import absltest, flagsaver, parameterized
 
+from rstar_jax import main
 from tests.docs import check, reading
 
 # What may be run, by how a command begins: a new kind wants a thought.
@@ -27,6 +31,23 @@ def commands() -> list[str]:
     if block.language == "bash"
     for command in reading.commands(block.text)
   ]
+
+
+def refusal(words: list[str]) -> str:
+  """Returns what the command line says against its flags, "" if nothing."""
+  argv, said = ["rstar_jax", *words], io.StringIO()
+  if not any(word.startswith("--config=") for word in words):
+    argv.append("--config=configs/tiny.py")  # The run's, which is not here.
+  with (
+    flagsaver.flagsaver(),
+    mock.patch.object(sys, "argv", argv),
+    contextlib.redirect_stderr(said),
+  ):
+    try:
+      main.check_flags(main.parse(argv))
+    except (SystemExit, ValueError) as error:
+      return said.getvalue() or str(error)
+  return ""
 
 
 class ListTest(parameterized.TestCase):
@@ -86,13 +107,34 @@ class ListTest(parameterized.TestCase):
     self.assertIn("benchmarks.growth --help", command[-1])
     self.assertIn("?plot\\b", command[-1])
     (command,) = check.without_running(
-      "rstar_jax sft $O --round=1", ["O=--config=a"]
+      "rstar_jax sft $O ${R}1 --config.rounds='(1, 2)'",
+      ["O='--config=a --workdir=b'", "export R=--round="],
     )
-    self.assertTrue(command[-1].startswith("O=--config=a\n"))
+    flags = ["--config=a", "--workdir=b", "--round=1", "--config.rounds=(1, 2)"]
+    self.assertEqual(command[-5:], ["--stage=sft", *flags])
+    (command,) = check.without_running(
+      "python -m benchmarks.growth $O", ["O=--plot=a"]
+    )
+    self.assertIn("?plot\\b", command[-1])
     # A command with flags of its own.
     (command,) = check.without_running("rstar_jax serve --port=8000", [])
     self.assertIn("-m rstar_jax serve --help", command[-1])
     self.assertIn("?port\\b", command[-1])
+
+  def test_every_command_takes_its_flags(self):
+    tried = 0
+    for name, block in check.shown():
+      before = []
+      script = reading.commands(block.text) if block.language == "bash" else []
+      for command in script:
+        if check.is_assignment(command):
+          before.append(command)
+        for asked in check.without_running(command, before):
+          if asked[2] == check.CHECK_FLAGS:
+            with self.subTest(f"{name}: {command}"):
+              tried += 1
+              self.assertEqual(refusal(asked[3:]), "")
+    self.assertGreater(tried, 20)
 
   def test_what_is_listed_is_not_run(self):
     clone = mock.Mock()
