@@ -2,13 +2,23 @@
 
 import csv
 import pathlib
+import re
+import shlex
 import shutil
 import subprocess
+import sys
 import sysconfig
+from unittest import mock
 
+from absl import flags
 from absl.testing import absltest, parameterized
 
+from rstar_jax.config import flag
+from rstar_jax.config.schema import Config
+from rstar_jax.storage import stopping
 from rstar_jax.tools.aot import chips
+from rstar_jax.tools.preflight import sizes
+from tests.docs import check, reading
 from tests.launch import cloud as cloud_lib
 from tests.launch import fake_gcloud
 
@@ -30,6 +40,21 @@ def call(script: pathlib.Path, *words: str) -> subprocess.CompletedProcess:
     capture_output=True,
     text=True,
   )
+
+
+def parsed(*words: str) -> Config:
+  """Returns the config that a command line gives."""
+  argv, values = ["main", *words], flags.FlagValues()
+  holder = flag.define_config(values)
+  with mock.patch.object(sys, "argv", argv):
+    flag.parse_flags(argv, values)
+  return holder.value
+
+
+def faults(config: Config, topology: str) -> list[str]:
+  """Returns what `rstar_jax check` calls an error of a TPU's chips."""
+  found = sizes.of_chips(config, chips.parse(topology), stopping.GRACE_SECONDS)
+  return [each.said for each in found if each.level == "error"]
 
 
 class ScriptsTest(parameterized.TestCase):
@@ -143,6 +168,40 @@ class TableTest(parameterized.TestCase):
     ]
     readme = (LAUNCH / "README.md").read_text()
     self.assertIn("\n".join(lines), readme, "\n".join(lines))
+
+
+class PagesTest(absltest.TestCase):
+  """What the pages start fits the TPU that they start it on."""
+
+  def test_the_readme(self):
+    tried = []
+    for _, block in check.shown("launch/README.md"):
+      before = []
+      for command in reading.commands(block.text):
+        if check.is_assignment(command):
+          before.append(command)
+        shown = check.expanded(command, before)
+        words = shlex.split(shown, comments=True)
+        words = [each for each in words if each != "--dry-run"]
+        if set(words[1:2]) & {"check", "keep", "run"}:
+          named = "$CONFIG", "$TPU_TYPE"
+          config, kind = (check.expanded(each, before) for each in named)
+          with self.subTest(command):
+            config = parsed(f"--config={config}", *words[2:])
+            self.assertEmpty(faults(config, kind))
+          tried.append(words[0])
+    wanted = ["launch/tpu_vm.sh"] * 2 + ["launch/gke.sh"] * 3
+    self.assertEqual(tried, wanted)
+
+  def test_hosts_of_one_to_eight_chips(self):
+    page = (cloud_lib.ROOT / "docs" / "tpu.md").read_text()
+    (more,) = re.findall("On\\s+a host of eight add `(.*?)`", page)
+    tiny = "--config=configs/tiny.py"
+    for topology in ("v5e:1x1", "v6e:2x2"):
+      self.assertEmpty(faults(parsed(tiny), topology))
+    for topology in ("v5e:2x4", "v6e:2x4"):
+      self.assertNotEmpty(faults(parsed(tiny), topology))
+      self.assertEmpty(faults(parsed(tiny, more), topology))
 
 
 if __name__ == "__main__":
