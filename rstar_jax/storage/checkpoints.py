@@ -6,18 +6,33 @@ other module imports orbax.
 """
 
 import contextlib
+import dataclasses
+import json
 import logging as std_logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
 from absl import logging
 from orbax.checkpoint import v1 as ocp
 
+from rstar_jax import outside
 from rstar_jax.storage import store
 
 _KEEP = 2
+# The file of a checkpoint that holds the metadata of `save`.
+_METADATA = "_CHECKPOINT_METADATA"
+# Errors that only missing, cut or overwritten files cause. JSONDecodeError and
+# UnicodeDecodeError are of metadata, KeyError of a part that has no files.
+_DAMAGE = (
+  FileNotFoundError,
+  json.JSONDecodeError,
+  UnicodeDecodeError,
+  KeyError,
+)
+# The same by tensorstore, which raises ValueError("CODE: ...") for everything.
+_DAMAGE_CODES = ("DATA_LOSS: ", "NOT_FOUND: ", "OUT_OF_RANGE: ")
 
 
 class Checkpoints:
@@ -29,6 +44,7 @@ class Checkpoints:
     self._begun: int | None = None
     self._before: int | None = None
     self._writing: Any = None
+    self._preserved = _Preserved()
     self._folder = store.path(folder)
     if not store.is_remote(folder):
       self._folder = self._folder.absolute()
@@ -43,7 +59,7 @@ class Checkpoints:
   def _open(self) -> ocp.training.Checkpointer:
     return ocp.training.Checkpointer(
       self._folder,
-      preservation_policy=ocp.training.preservation_policies.LatestN(_KEEP),
+      preservation_policy=self._preserved,
       cleanup_tmp_directories=True,
     )
 
@@ -75,6 +91,7 @@ class Checkpoints:
       OSError: this or the last checkpoint could not be written; one line.
     """
     self.wait()
+    self._preserved.step = step
     self._writing = self._checkpointer.save_checkpointables_async(
       step,
       {"state": _flatten(state)},
@@ -120,46 +137,106 @@ class Checkpoints:
     return sorted(steps, reverse=True)
 
   def restore_latest(self, abstract: Any) -> tuple[int, Any] | None:
-    """Restores the newest checkpoint that can be read.
+    """Restores the newest checkpoint whose files are whole.
 
     Args:
       abstract: pytree of arrays or jax.ShapeDtypeStruct, with the structure,
         shapes, dtypes and shardings to restore into.
 
     Returns:
-      (step, state), or None if there is no readable checkpoint. An unreadable
-      one is skipped with a warning.
+      (step, state), or None if there is no checkpoint. One whose files are
+      missing, cut or overwritten is skipped with a warning.
 
     Raises:
+      OSError: a checkpoint cannot be read for another reason, such as a bucket
+        that is out of reach or a device without memory, or all are damaged. So
+        a training with checkpoints never starts anew. One line.
       ValueError: the newest readable checkpoint has other names or shapes, so
         it is of another model or optimiser.
     """
-    for step in self.steps():
+    steps = self.steps()
+    for step in steps:
       try:
-        metadata = self._checkpointer.checkpointables_metadata(step)
-        shapes = metadata.custom_metadata["shapes"]
-      except Exception as error:  # noqa: BLE001, orbax raises many kinds.
-        _skip(self._folder, step, error)
-        continue
-      _check_shapes(self._folder, step, shapes, _shapes(abstract))
-      try:
-        loaded = self._checkpointer.load_checkpointables(
-          step, {"state": _flatten(_abstract(abstract))}
+        state = self._load(step, abstract)
+      except _AnotherState:
+        raise
+      except Exception as error:  # orbax raises many kinds.
+        cause = _cause(error)
+        reason = f"{type(cause).__name__}: {outside.first_line(cause)}"
+        if not _is_damage(cause):
+          raise OSError(
+            f"{self._folder}: checkpoint {step} cannot be read ({reason}): run "
+            "the same command again once it can, or delete "
+            f"{self._folder / str(step)} to resume from an older one"
+          ) from error
+        warnings.warn(
+          f"{self._folder}: checkpoint {step} cannot be read and is skipped "
+          f"({reason})",
+          stacklevel=2,
         )
-      except Exception as error:  # noqa: BLE001, orbax raises many kinds.
-        _skip(self._folder, step, error)
-        continue
-      self._begun = step
-      return step, _unflatten(loaded["state"], abstract)
+      else:
+        self._begun = step
+        return step, state
+    if steps:
+      raise OSError(
+        f"{self._folder}: all checkpoints are damaged ({steps}): restore one, "
+        f"or delete {self._folder} to train anew"
+      )
     return None
 
+  def _load(self, step: int, abstract: Any) -> Any:
+    """Returns the state of a checkpoint.
 
-def _skip(folder: store.Path, step: int, error: Exception) -> None:
-  reason = str(error).splitlines()[0][:200] if str(error) else ""
-  warnings.warn(
-    f"{folder}: checkpoint {step} cannot be read and is skipped "
-    f"({type(error).__name__}: {reason})",
-    stacklevel=3,
+    Raises:
+      _AnotherState: it has other names or shapes.
+      Exception: it cannot be read; see `_cause` and `_is_damage`.
+    """
+    # Not by orbax, which takes a file that it cannot read for an empty one.
+    metadata = store.read(self._folder / str(step) / _METADATA)
+    shapes = json.loads(metadata or b"")["custom_metadata"]["shapes"]
+    _check_shapes(self._folder, step, shapes, _shapes(abstract))
+    loaded = self._checkpointer.load_checkpointables(
+      step, {"state": _flatten(_abstract(abstract))}
+    )
+    return _unflatten(loaded["state"], abstract)
+
+
+@dataclasses.dataclass
+class _Preserved(ocp.training.preservation_policies.PreservationPolicy):
+  """Preserves the newest checkpoints up to the one that is being written.
+
+  Newer ones are preserved too: a training that fell back to an older one has
+  not reached them yet.
+
+  Attributes:
+    step: of the checkpoint that is being written.
+  """
+
+  step: int = 0
+
+  def should_preserve(self, checkpoints: Sequence[Any], *, context) -> list:
+    del context
+    steps = [each.step for each in checkpoints]
+    reached = sorted(step for step in steps if step <= self.step)
+    gone = reached[:-_KEEP]
+    return [step not in gone for step in steps]
+
+
+class _AnotherState(ValueError):
+  """A checkpoint is of another model or optimiser."""
+
+
+def _cause(error: BaseException) -> BaseException:
+  """Returns the error that others were raised from."""
+  while error.__cause__ is not None:
+    error = error.__cause__
+  return error
+
+
+def _is_damage(cause: BaseException) -> bool:
+  """Returns whether a checkpoint surely lacks content that it once had."""
+  return isinstance(cause, _DAMAGE) or (
+    isinstance(cause, ValueError) and str(cause).startswith(_DAMAGE_CODES)
   )
 
 
@@ -170,7 +247,7 @@ def _check_shapes(folder, step: int, saved: dict, wanted: dict) -> None:
     k for k in wanted if saved[k] != wanted[k]
   ]
   name = names[0]
-  raise ValueError(
+  raise _AnotherState(
     f"{folder}: checkpoint {step} is of another model or optimiser: {name} is "
     f"{saved.get(name, 'absent')} there and {wanted.get(name, 'absent')} here "
     f"({len(names)} differ); use a new folder, or the config that wrote it"

@@ -25,6 +25,29 @@ def _truncate_arrays(folder: pathlib.Path) -> None:
       path.write_bytes(path.read_bytes()[:11])
 
 
+def _arrays(folder: pathlib.Path) -> list[pathlib.Path]:
+  return [path for path in folder.rglob("*") if path.parent.name == "d"]
+
+
+def _zero_arrays(folder: pathlib.Path) -> None:
+  for path in _arrays(folder):
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def _empty_arrays(folder: pathlib.Path) -> None:
+  for path in _arrays(folder):
+    path.write_bytes(b"")
+
+
+def _drop_arrays(folder: pathlib.Path) -> None:
+  for path in _arrays(folder):
+    path.unlink()
+
+
+def _drop_a_part(folder: pathlib.Path) -> None:
+  shutil.rmtree(folder / "state")
+
+
 def _drop_metadata(folder: pathlib.Path) -> None:
   for path in list(folder.rglob("*METADATA*")):
     path.unlink()
@@ -33,6 +56,11 @@ def _drop_metadata(folder: pathlib.Path) -> None:
 def _empty(folder: pathlib.Path) -> None:
   shutil.rmtree(folder)
   folder.mkdir()
+
+
+def _zero_metadata(folder: pathlib.Path) -> None:
+  for path in folder.rglob("*METADATA*"):
+    path.write_bytes(bytes(path.stat().st_size))
 
 
 def _garbage_metadata(folder: pathlib.Path) -> None:
@@ -125,7 +153,15 @@ class CheckpointsTest(parameterized.TestCase):
     self.assertIsNone(self._restore())
 
   @parameterized.parameters(
-    _truncate_arrays, _drop_metadata, _empty, _garbage_metadata
+    _truncate_arrays,
+    _zero_arrays,
+    _empty_arrays,
+    _drop_arrays,
+    _drop_a_part,
+    _drop_metadata,
+    _empty,
+    _zero_metadata,
+    _garbage_metadata,
   )
   def test_unreadable_is_skipped_with_a_warning(self, damage):
     self._save(3, 7)
@@ -141,6 +177,82 @@ class CheckpointsTest(parameterized.TestCase):
     # And the damaged step can be written again.
     self._save(7)
     self.assertEqual(self._restore()[0], 7)
+
+  def test_none_that_is_whole_is_a_line(self):
+    self._save(3, 7)
+    for step in (3, 7):
+      _drop_arrays(self.folder / str(step))
+    with (
+      warnings.catch_warnings(),
+      self.assertRaisesRegex(
+        OSError, rf"^{self.folder}: all .* damaged \(\[7, 3\]\): .*, or delete "
+      ),
+    ):
+      warnings.simplefilter("ignore")
+      self._restore()
+
+  @parameterized.parameters(
+    OSError("503 Service Unavailable"),
+    ValueError("UNAVAILABLE: Error reading gs://b/7: 503"),
+    ValueError("PERMISSION_DENIED: NOT_FOUND: "),
+    jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"),
+  )
+  def test_what_may_be_over_in_a_moment_is_no_damage(self, cause):
+    self._save(3, 7)
+
+    def load(*_):
+      try:
+        raise cause
+      except Exception as error:
+        # As orbax does, whatever the reason.
+        raise KeyError("incompatible handler") from error
+
+    def fail(*_):
+      raise cause
+
+    said = (
+      rf"^{self.folder}: checkpoint 7 cannot be read \({type(cause).__name__}"
+    )
+    for where, name, broken in (
+      (checkpoints.ocp.training.Checkpointer, "load_checkpointables", load),
+      (checkpoints.store, "read", fail),
+    ):
+      with (
+        mock.patch.object(where, name, broken),
+        self.assertRaisesRegex(
+          OSError, f"{said}.*: run .* or delete {self.folder}/7 to resume"
+        ),
+      ):
+        self._restore()
+    self.assertEqual(self._restore()[0], 7)
+
+  def test_files_that_cannot_be_opened_are_no_damage(self):
+    self._save(3, 7)
+    paths = _arrays(self.folder / "7")
+    for path in paths:
+      path.rename(path.with_suffix(".kept"))
+      path.symlink_to(path)  # Too many links.
+    with self.assertRaisesRegex(OSError, "checkpoint 7 cannot be read"):
+      self._restore()
+    for path in paths:
+      path.with_suffix(".kept").rename(path)
+    self.assertEqual(self._restore()[0], 7)
+
+  def test_newer_ones_are_kept_until_they_are_reached(self):
+    self._save(100, 200)
+    for step, kept in (
+      (50, [200, 100, 50]),
+      (60, [200, 100, 60, 50]),
+      (150, [200, 150, 100]),
+      (200, [200, 150]),
+      (201, [201, 200]),
+    ):
+      with self.subTest(step):
+        self._save(step)
+        with checkpoints.Checkpoints(self.folder) as saver:
+          self.assertEqual(saver.steps(), kept)
+        there = [int(each.name) for each in self.folder.iterdir()]
+        self.assertCountEqual(there, kept)
 
   def test_half_written_is_not_seen(self):
     self._save(3)

@@ -153,6 +153,19 @@ class FitTest(parameterized.TestCase):
       resumed = _run(self.folder)
     _assert_same(resumed, straight)
 
+  def test_a_checkpoint_that_is_out_of_reach_is_waited_for(self):
+    straight = _run()
+    self._killed(at=7)
+    with mock.patch.object(
+      loop.checkpoints_lib.ocp.training.Checkpointer,
+      "load_checkpointables",
+      side_effect=OSError("503"),
+    ):
+      with self.assertRaisesRegex(OSError, "checkpoint 6 cannot be read"):
+        _run(self.folder, batch_at=None)
+    self.assertEqual(_saved(self.folder), [3, 6])
+    _assert_same(_run(self.folder), straight)
+
   def test_finished_run_asks_for_nothing(self):
     done = _run(self.folder)
     _assert_same(_run(self.folder, batch_at=None), done)
