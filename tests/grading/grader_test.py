@@ -1,5 +1,6 @@
 """Verdicts never hang, from several threads, and if processes end."""
 
+import concurrent.futures
 import os
 import pathlib
 import signal
@@ -77,21 +78,16 @@ class GraderTest(absltest.TestCase):
           grader.grade([("a", "b")])
 
   def test_threads(self):
-    wrong = []
-
     def work(number):
       pairs = [(f"x+{i}", f"{i + (i % 2)}+x") for i in range(number, 11)]
-      verdicts = self.grader.grade(pairs)
-      expected = ["different" if i % 2 else "equal" for i in range(number, 11)]
-      if verdicts != expected:
-        wrong.append((number, verdicts))
+      return self.grader.grade(pairs)
 
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(1, 6)]
-    for thread in threads:
-      thread.start()
-    for thread in threads:
-      thread.join()
-    self.assertEmpty(wrong)
+    with concurrent.futures.ThreadPoolExecutor(5) as pool:
+      for number, verdicts in enumerate(pool.map(work, range(1, 6)), 1):
+        self.assertEqual(
+          verdicts,
+          ["different" if i % 2 else "equal" for i in range(number, 11)],
+        )
 
   def test_killed_worker_is_replaced(self):
     self.assertEqual(self.grader.grade([_ROOT]), ["equal"])

@@ -1,6 +1,7 @@
 """The remote policy against a real server process on loopback."""
 
 import collections
+import concurrent.futures
 import json
 import pathlib
 import signal
@@ -115,14 +116,13 @@ class AnswersTest(RemoteCase):
   def test_in_flight_is_a_bound_for_all_threads_together(self):
     self.server.tell(hold=3)
     remote = self.remote(in_flight=3)
-    threads = [
-      threading.Thread(target=remote, args=(QUESTIONS, PREFIXES, SEEDS + shift))
-      for shift in (0, 100, 200)
-    ]
-    for thread in threads:
-      thread.start()
-    for thread in threads:
-      thread.join()
+    seeds = [SEEDS + shift for shift in (0, 100, 200)]
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+      parts = [pool.submit(remote, QUESTIONS, PREFIXES, row) for row in seeds]
+    for part, row in zip(parts, seeds, strict=True):
+      self.assertEqual(
+        part.result(), testing.ToySum()(QUESTIONS, PREFIXES, row)
+      )
     seen = self.server.seen()
     self.assertLen(seen["bodies"], 3 * SEEDS.size)
     self.assertEqual(seen["peak"], 3)

@@ -1,7 +1,7 @@
 """Tests of values of paths, against a decoder that runs each whole."""
 
+import concurrent.futures
 import functools
-import threading
 from unittest import mock
 
 import numpy as np
@@ -96,29 +96,25 @@ class ScoringEngineTest(parameterized.TestCase):
     engine = make(*kind, **sizes)
     asked = requests()
     rng = np.random.default_rng(0)
-    wrong = []
 
     def some(order, cancels):
       waiting = [(i, engine.submit(asked[i])) for i in order]
-      for (i, each), cancel in zip(waiting, cancels, strict=True):
-        if cancel and each.cancel():
-          continue
-        if each.result().tobytes() != expected(*kind)[i].tobytes():
-          wrong.append(i)
+      return {
+        i: each.result().tobytes()
+        for (i, each), cancel in zip(waiting, cancels, strict=True)
+        if not (cancel and each.cancel())
+      }
 
-    expected(*kind)
-    threads = [
-      threading.Thread(
-        target=some,
-        args=(rng.permutation(len(asked)), rng.random(len(asked)) < 0.3),
-      )
-      for _ in range(4)
-    ]
-    for each in threads:
-      each.start()
-    for each in threads:
-      each.join()
-    self.assertEmpty(wrong)
+    want = [each.tobytes() for each in expected(*kind)]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+      parts = [
+        pool.submit(
+          some, rng.permutation(len(asked)), rng.random(len(asked)) < 0.3
+        )
+        for _ in range(4)
+      ]
+      for part in parts:
+        self.assertEqual(part.result(), {i: want[i] for i in part.result()})
     self.assertEqual(engine.memory.dropped > 0, "pages" in sizes)
     self.assertEmpty(small.leaks(engine))
 

@@ -1,7 +1,7 @@
 """Shards: the same on any number of hosts, which are threads here."""
 
+import concurrent.futures
 import pathlib
-import threading
 from unittest import mock
 
 from absl.testing import absltest, parameterized
@@ -78,27 +78,28 @@ class ShardsTest(parameterized.TestCase):
 
     shards.finish(host, folder, info, cut)
     manifest = manifests.read(folder)
-    assert manifest is not None and manifest["rows"] == 8, manifest
+    self.assertIsNotNone(manifest)
+    self.assertEqual(manifest["rows"], 8)
 
   @parameterized.parameters((0, 1, 2), (2, 1, 0))
   def test_the_first_host_waits_for_all_and_all_for_it(self, *order):
     alone = self.folder / "alone"
     self.run_host(0, alone, count=1)
     folder = self.folder / "together"
-    with mock.patch.object(hosts, "_POLL_SECONDS", 0.001):
-      threads = [
-        threading.Thread(target=self.run_host, args=(index, folder))
-        for index in order
-      ]
-      for thread in threads[:2]:
-        thread.start()
-        thread.join(0.05)
-        # One of three shards is missing: nobody is done.
-        self.assertTrue(thread.is_alive())
-        self.assertIsNone(manifests.read(folder))
-      threads[2].start()
-      for thread in threads:
-        thread.join()
+    running, early = [], []
+    with (
+      mock.patch.object(hosts, "_POLL_SECONDS", 0.001),
+      concurrent.futures.ThreadPoolExecutor(len(order)) as pool,
+    ):
+      for index in order:
+        running.append(pool.submit(self.run_host, index, folder))
+        if len(running) < len(order):
+          # A shard is missing: nobody is done.
+          done, _ = concurrent.futures.wait(running, timeout=0.05)
+          early += [*done, manifests.read(folder)]
+    for each in running:
+      each.result()
+    self.assertEqual(early, [None, None])
     names = sorted(path.name for path in alone.iterdir())
     self.assertLen(names, 5)
     for name in names:

@@ -1,12 +1,12 @@
 """Every status by a real program; no state outlives a program."""
 
+import concurrent.futures
 import contextlib
 import io
 import os
 import random
 import subprocess
 import sys
-import threading
 
 import numpy as np
 from absl.testing import absltest, parameterized
@@ -268,20 +268,13 @@ class SandboxTest(parameterized.TestCase):
       )
 
   def test_order_and_threads(self):
-    wrong = []
-
     def work(thread):
       programs = [[f"t = {thread}", f"print(t, {i % 13})"] for i in range(53)]
-      stdout = [result.stdout for result in self.sandbox.run(programs)]
-      if stdout != [f"{thread} {i % 13}\n" for i in range(53)]:
-        wrong.append((thread, stdout))
+      return [result.stdout for result in self.sandbox.run(programs)]
 
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(7)]
-    for thread in threads:
-      thread.start()
-    for thread in threads:
-      thread.join()
-    self.assertEmpty(wrong)
+    with concurrent.futures.ThreadPoolExecutor(7) as pool:
+      for thread, stdout in enumerate(pool.map(work, range(7))):
+        self.assertEqual(stdout, [f"{thread} {i % 13}\n" for i in range(53)])
 
   def test_equal_programs_run_once(self):
     # The time differs between runs, so that equal output means one run.
