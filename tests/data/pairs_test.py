@@ -155,6 +155,13 @@ class StepPairsTest(parameterized.TestCase):
     made, _ = pairs.pairs([tree], STEPS_ONLY)
     self.assertEqual(sides(made), [("right", "wrong", 1.0)])
 
+  def test_steps_of_one_visit_are_paired(self):
+    tree = fan(
+      [step("a", 0.5, visits=1), step("b", -0.5, visits=1)], [[RIGHT], [WRONG]]
+    )
+    made, _ = pairs.pairs([tree], STEPS_ONLY)
+    self.assertEqual(sides(made), [("a", "b", 1.0)])
+
   def test_an_answer_at_which_no_rollout_ended_counts_by_its_reward(self):
     tree = new_tree()
     tree.add_children(
