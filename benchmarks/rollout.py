@@ -8,16 +8,16 @@ controller is left. Prints one JSON line for each:
 
   wall_seconds, generated_tokens_per_second, nodes
   device_wait_share: of the wall time, in which the device had nothing to do
-  controller_share: CPU seconds of the search outside of its callables, as a
-    share of the wall time
+  controller_share: CPU seconds of the thread that runs the searches, outside
+    of their callables, as a share of the wall time
   controller_us_per_node: the same for a node
 """
 
+import concurrent.futures
 import dataclasses
 import json
 import pathlib
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -41,47 +41,25 @@ _IN_FLIGHT = flags.DEFINE_integer("in_flight", 16, "Trees at once.", 1)
 _REPEATS = flags.DEFINE_integer("repeats", 1, "Measured repetitions.", 1)
 
 
-class Clock(threading.local):
-  """CPU seconds that a thread spends between calls of the callables."""
+class Timed:
+  """A callable with a clock around its `submit`.
 
-  last: float | None = None
-
-
-class Controller:
-  """Measures what a search does outside of its callables.
+  The thread that runs the searches calls nothing else of a callable.
 
   Attributes:
-    seconds: CPU seconds of all threads between one call and the next; so time
-      in which the machine does something else is not in it.
+    seconds: CPU seconds of that thread in `submit`.
   """
 
-  def __init__(self):
+  def __init__(self, call: Any):
     self.seconds = 0.0
-    self._clock = Clock()
-    self._lock = threading.Lock()
+    self._call = call
 
-  def timed(self, calls: mcts.Calls) -> mcts.Calls:
-    """Returns the callables with a clock around each."""
-    timed = {
-      field.name: self._timed(getattr(calls, field.name))
-      for field in dataclasses.fields(calls)
-    }
-    return mcts.Calls(**timed)
-
-  def _timed(self, function: Callable | None) -> Callable | None:
-    if function is None:
-      return None
-
-    def call(*args: Any) -> Any:
-      if self._clock.last is not None:
-        with self._lock:
-          self.seconds += time.thread_time() - self._clock.last
-      try:
-        return function(*args)
-      finally:
-        self._clock.last = time.thread_time()
-
-    return call
+  def submit(self, *row: Any) -> concurrent.futures.Future:
+    start = time.thread_time()
+    try:
+      return self._call.submit(*row)
+    finally:
+      self.seconds += time.thread_time() - start
 
 
 def measure(
@@ -91,17 +69,23 @@ def measure(
   usage: Callable[[], dict[str, float]] | None = None,
 ) -> dict[str, float]:
   """Runs one search; returns the numbers of the module's docstring."""
-  controller = Controller()
+  timed = {
+    name: Timed(call)
+    for name, call in vars(calls).items()
+    if hasattr(call, "submit")
+  }
+  calls = calls.replace(**timed)
   before = usage() if usage else {}
-  start = time.perf_counter()
-  trees = mcts.search(problems, config, controller.timed(calls), seed=0)
-  wall = time.perf_counter() - start
+  start, cpu = time.perf_counter(), time.thread_time()
+  trees = mcts.search(problems, config, calls, seed=0)
+  wall, cpu = time.perf_counter() - start, time.thread_time() - cpu
+  controller = cpu - sum(each.seconds for each in timed.values())
   nodes = sum(len(tree) - 1 for tree in trees)
   row = {
     "wall_seconds": wall,
     "nodes": nodes,
-    "controller_share": controller.seconds / wall,
-    "controller_us_per_node": 1e6 * controller.seconds / max(nodes, 1),
+    "controller_share": controller / wall,
+    "controller_us_per_node": 1e6 * controller / max(nodes, 1),
   }
   if usage:
     after = usage()
