@@ -25,7 +25,7 @@ from absl import app, flags
 from rstar_jax.config import identity
 from rstar_jax.config.schema import DataConfig
 from rstar_jax.data.problems import load_problems
-from rstar_jax.evaluation import choices, intervals, solutions, solvers
+from rstar_jax.evaluation import choices, cost, intervals, solutions, solvers
 from rstar_jax.pipeline import backends, run
 from rstar_jax.pipeline.context import Context
 from rstar_jax.search import driver, mcts, sampling
@@ -49,7 +49,7 @@ def solved(
 ) -> tuple[Verdicts, dict[str, float]]:
   """Solves problems; returns what was right, and tokens by what was made."""
   config, verdicts, tokens = context.config, {}, {}
-  settings = config.eval.search
+  settings, count = config.eval.search, cost.samples_of_evaluation(config)
 
   def keep(made: str, rows: list[dict], how: str) -> None:
     for choice in _CHOICES:
@@ -59,9 +59,7 @@ def solved(
 
   samples = driver.run_searches(
     [
-      sampling.solutions(
-        each, config.eval.samples, config.seed, name=("values",)
-      )
+      sampling.solutions(each, count, config.seed, name=("values",))
       for each in problems
     ],
     backend.blocks(),
@@ -116,8 +114,9 @@ def report(round_: int, verdicts: Verdicts, tokens: dict[str, float]) -> None:
   for (made, how, choice), right in verdicts.items():
     if how != "last":
       gap(f"{made}, {choice}", how, right, verdicts[made, "last", choice])
-  for how in set(_BACKUPS.value) - {"last"}:
-    for choice in _CHOICES if "last" in _BACKUPS.value else ():
+  others = [each for each in _BACKUPS.value if each != "last"]
+  for how in others if "last" in _BACKUPS.value else ():
+    for choice in _CHOICES:
       gap(
         f"whole, {choice}",
         how,
