@@ -42,19 +42,23 @@ def measure(pid: int) -> Iterator[Load]:
   """Gives a load that is filled in at the end.
 
   Args:
-    pid: of the program under test; its children are measured with it.
+    pid: of the program under test; its children are measured with it, and
+      have its priority.
   """
   load = Load()
+  nice = os.getpriority(os.PRIO_PROCESS, pid) > 0
   before, start = _now(pid), time.perf_counter()
   yield load
   load.seconds = time.perf_counter() - start
-  used, busy, niced = (
+  user, system, busy, niced = (
     (new - old) / max(load.seconds, 1e-9)
     for new, old in zip(_now(pid), before, strict=True)
   )
-  # A program under test may be nice itself.
-  load.cores, load.niced = used, max(0.0, niced - max(0.0, used - busy))
-  load.foreign = max(0.0, busy - used)
+  load.cores = user + system
+  # Only what programs compute themselves counts as nice, not the system's work
+  # for them.
+  load.foreign = max(0.0, busy - system - (0.0 if nice else user))
+  load.niced = max(0.0, niced - (user if nice else 0.0))
 
 
 class Turns:
@@ -89,18 +93,23 @@ class Turns:
       self._file = None
 
 
-def _now(pid: int) -> tuple[float, float, float]:
-  """Returns CPU seconds of a tree of processes, of all, and of nice ones."""
+def _now(pid: int) -> tuple[float, float, float, float]:
+  """Returns CPU seconds.
+
+  Returns:
+    Of a tree of processes, in their own code and in the system; of all
+    processes, but for the own code of nice ones; and that.
+  """
   line = (_PROC / "stat").read_text().partition("\n")[0]
   user, nice, system, _, _, irq, soft = map(int, line.split()[1:8])
   busy = (user + system + irq + soft) / _HZ
-  return _tree_seconds(pid), busy, nice / _HZ
+  return *_tree_seconds(pid), busy, nice / _HZ
 
 
-def _tree_seconds(pid: int) -> float:
-  """Returns the CPU seconds of a process and of all below it."""
+def _tree_seconds(pid: int) -> tuple[float, float]:
+  """Returns the seconds of a process and all below it, user and system."""
   parents: dict[int, int] = {}
-  seconds: dict[int, float] = {}
+  ticks: dict[int, tuple[int, int]] = {}
   for folder in _PROC.iterdir():
     if not folder.name.isdigit():
       continue
@@ -112,11 +121,14 @@ def _tree_seconds(pid: int) -> float:
     fields = stat.rpartition(")")[2].split()
     parents[int(folder.name)] = int(fields[1])
     # With the children that it has waited for.
-    seconds[int(folder.name)] = sum(map(int, fields[11:15])) / _HZ
-  total = 0.0
-  for each in seconds:
+    user, system, waited_user, waited_system = map(int, fields[11:15])
+    ticks[int(folder.name)] = user + waited_user, system + waited_system
+  total_user, total_system = 0, 0
+  for each, (user, system) in ticks.items():
     above = each
     while above and above != pid:
       above = parents.get(above, 0)
-    total += seconds[each] if above == pid else 0.0
-  return total
+    if above == pid:
+      total_user += user
+      total_system += system
+  return total_user / _HZ, total_system / _HZ
