@@ -104,8 +104,9 @@ class Newest:
     path = epath.Path(self._workdir / name)
     rows = itertools.islice(each_row(path), _ROWS)
     if set_ == "trees":
-      for row in rows:
-        self._put(round_, set_, {"": [row]})
+      # The trees of a problem are adjacent, and numbered by their places.
+      for _, group in itertools.groupby(rows, _problem_of):
+        self._put(round_, set_, {"": list(group)})
       return
     trees = path.with_name(layout.TREES_OF + path.name)
     for row in rows:
@@ -231,3 +232,9 @@ class Newest:
     sample = {"set": set_, "round": round_, "id": name, "question": question}
     sample |= {"by": by, "steps": steps, "verdict": verdict}
     self.samples.appendleft(sample)
+
+
+def _problem_of(record: Record) -> Any:
+  """Returns the id of a tree's problem, None in a record of another form."""
+  problem = record.get("problem")
+  return problem.get("id") if isinstance(problem, dict) else None

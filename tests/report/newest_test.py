@@ -108,6 +108,25 @@ class NewestTest(absltest.TestCase):
     )
     self.assertLen(self.newest.problems, 3)
 
+  def test_trees_of_a_problem_are_numbered_in_journals_and_shards(self):
+    trees = [workdirs.apples("a"), workdirs.small("a"), workdirs.small("b")]
+    found = [each.to_record() for each in trees]
+    lines = [self.entry("a", **{"": found[:2]}), self.entry("b")]
+    self.journal("0-aa").write_bytes(b"".join(lines))
+    self.read()
+    path = self.folder / TREES / records.shard_name(0, 1)
+    # A record of another form is left out.
+    records.write_shard(path, [*found, {"problem": 3}, {}])
+    for known in ({("b", 0): 10}, {("b", 0): 3}):
+      self.assertEqual(
+        {(e["id"], e["tree"]): e["nodes"] for e in self.newest.problems},
+        {("a", 0): 10, ("a", 1): 3} | known,
+      )
+      self.read()
+    for row in self.newest.problems:
+      packed = trees_lib.decode(self.newest.tree(row["block"]))
+      self.assertLen(packed["parent"], row["nodes"])
+
   def test_only_the_newest_shard_is_read(self):
     for index, name in enumerate("abc"):
       path = self.folder / TREES / records.shard_name(index, 3)
