@@ -22,6 +22,8 @@ from rstar_jax.storage.records import each_row
 from rstar_jax.storage.snapshot import Snapshot
 
 Record = dict[str, Any]
+# Where rows are from: the round, "trees" or "eval", and the folder in it.
+_Place = tuple[int, str, str]
 
 # Most problems that are kept, bytes of their packed trees, and samples.
 _PROBLEMS, _BYTES, _SAMPLES = 300, 8_000_000, 6
@@ -29,9 +31,10 @@ _PROBLEMS, _BYTES, _SAMPLES = 300, 8_000_000, 6
 _JOURNALS, _PART = 4, 1 << 22
 # Most rows of a shard.
 _ROWS = 300
-# A journal or shard of a round's trees, or of its evaluation's records.
+# A journal or shard of a round's trees, or of its evaluation's records of a
+# split.
 _OF_ROUND = re.compile(
-  rf"round_(\d+)/(trees|eval)/(?:.*/)?({layout.BEGUN})?shard-[^/]*"
+  rf"round_(\d+)/(trees|eval)/(?:(.*)/)?({layout.BEGUN})?shard-[^/]*"
 )
 _VERDICTS = {
   tree_lib.RIGHT: "equal",
@@ -88,31 +91,33 @@ class Newest:
     journals, shards = [], {}
     for name in files.newest(each for each in changed):
       match = _OF_ROUND.fullmatch(name)
-      if match and match[3]:
-        journals.append((name, int(match[1]), match[2]))
-      elif match:
-        shards.setdefault(match[2], (name, int(match[1])))
-    for set_, (name, round_) in shards.items():
-      self._shard(name, round_, set_)
+      if match:
+        place = int(match[1]), match[2], match[3] or ""
+        if match[4]:
+          journals.append((name, place))
+        else:
+          shards.setdefault(match[2], (name, place))
+    for name, place in shards.values():
+      self._shard(name, place)
     # The newest journal is read last, so that its problems come first.
-    for name, round_, set_ in reversed(journals[:_JOURNALS]):
+    for name, place in reversed(journals[:_JOURNALS]):
       for entry in self._new_of(name, files.size(name) or 0):
-        self._put(round_, set_, entry)
+        self._put(place, entry)
     self._ends = {n: end for n, end in self._ends.items() if n in files}
 
-  def _shard(self, name: str, round_: int, set_: str) -> None:
+  def _shard(self, name: str, place: _Place) -> None:
     path = epath.Path(self._workdir / name)
     rows = itertools.islice(each_row(path), _ROWS)
-    if set_ == "trees":
+    if place[1] == "trees":
       # The trees of a problem are adjacent, and numbered by their places.
       for _, group in itertools.groupby(rows, _problem_of):
-        self._put(round_, set_, {"": list(group)})
+        self._put(place, {"": list(group)})
       return
     trees = path.with_name(layout.TREES_OF + path.name)
     for row in rows:
-      self._put(round_, set_, {"": [row]})
+      self._put(place, {"": [row]})
     for tree in itertools.islice(each_row(trees), _ROWS):
-      self._put(round_, set_, {layout.TREES_OF: [tree]})
+      self._put(place, {layout.TREES_OF: [tree]})
 
   def _new_of(self, name: str, size: int) -> Iterable[Mapping[str, Any]]:
     """Yields the rows of a journal's new entries, or of the last of these."""
@@ -135,16 +140,15 @@ class Newest:
       if isinstance(rows, dict):
         yield rows
 
-  def _put(
-    self, round_: int, set_: str, entry: Mapping[str, list[Record]]
-  ) -> None:
+  def _put(self, place: _Place, entry: Mapping[str, list[Record]]) -> None:
     """Adds the rows of a unit; unreadable ones are left out."""
+    round_, set_, folder = place
     try:
       if set_ == "trees":
         for number, record in enumerate(entry[""]):
           self._searched(round_, number, record)
       else:
-        self._evaluated(round_, entry)
+        self._evaluated(round_, folder, entry)
     except (LookupError, TypeError, ValueError):
       # Written by another version, or damaged.
       return
@@ -156,13 +160,16 @@ class Newest:
     self._add(("training", round_, row["id"], number), row, packed)
     self._sample("training", round_, record)
 
-  def _evaluated(self, round_: int, entry: Mapping[str, list[Record]]) -> None:
+  def _evaluated(
+    self, round_: int, split: str, entry: Mapping[str, list[Record]]
+  ) -> None:
     record = next(iter(entry.get(layout.TREES_OF, ())), None)
     row = next(iter(entry.get("", ())), None)
     if record is not None:
       tree_lib.check_schema(record)
     name = record["problem"]["id"] if row is None else row["problem_id"]
-    key = "test", round_, name
+    # Splits may have problems of the same id.
+    key = "test", round_, split, name
     known = dict(self._sources.get(key, {}))
     packed = ""
     if row is not None:

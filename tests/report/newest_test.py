@@ -15,6 +15,8 @@ from rstar_jax.storage.snapshot import Snapshot
 from tests.report import workdirs
 
 TREES = "round_1/trees"
+# Where records of an evaluation are from.
+EVAL = (2, "eval", "toy_test")
 
 
 class NewestTest(absltest.TestCase):
@@ -95,14 +97,12 @@ class NewestTest(absltest.TestCase):
       name = f"p{number}"
       tree = workdirs.apples(name).to_record()
       # Trees whose records are not there, and records of another form.
-      self.newest._put(2, "eval", {"trees-": [tree]})
-      self.newest._put(
-        2, "eval", {"": [{"problem_id": name, "source": "greedy"}]}
-      )
+      self.newest._put(EVAL, {"trees-": [tree]})
+      self.newest._put(EVAL, {"": [{"problem_id": name, "source": "greedy"}]})
     self.assertEmpty(self.newest._sources)
     for number in range(9):
       row = workdirs.record(f"p{number}", "greedy", "equal")
-      self.newest._put(2, "eval", {"": [row]})
+      self.newest._put(EVAL, {"": [row]})
     self.assertEqual(
       [name for *_, name in self.newest._sources], ["p6", "p7", "p8"]
     )
@@ -157,7 +157,7 @@ class NewestTest(absltest.TestCase):
     for order in itertools.permutations(units):
       found = newest.Newest(self.folder)
       for rows in order:
-        found._put(2, "eval", rows)
+        found._put(EVAL, rows)
       (row,) = found.problems
       with self.subTest([each[""][0]["source"] for each in order]):
         self.assertEqual(
@@ -172,6 +172,40 @@ class NewestTest(absltest.TestCase):
         packed = trees_lib.decode(found.tree(row["block"]))
         self.assertEqual(packed["q"][7], 1.0)
         self.assertLen(found._trees, 1)
+
+  def test_splits_may_have_the_same_ids(self):
+    for split, verdict in (("a", "equal"), ("b", "different")):
+      folder = self.folder / "round_2/eval" / split
+      folder.mkdir(parents=True)
+      row = workdirs.record("0", "greedy", verdict, split=split)
+      path = folder / "begun-shard-00000-of-00001-0-aa.jsonl"
+      path.write_bytes(self.entry("0", **{"": [row]}))
+    self.read()
+    # The search of one of them ends.
+    tree = workdirs.apples("0").to_record()
+    row = workdirs.record("0", "mcts", "equal", split="b")
+    with path.open("ab") as file:
+      file.write(self.entry("0", **{"": [row], "trees-": [tree]}))
+    self.read()
+    found = {each["split"]: each for each in self.newest.problems}
+    self.assertLen(self.newest.problems, 2)
+    self.assertEqual(found["a"]["greedy"], "equal")
+    self.assertNotIn("search", found["a"])
+    self.assertEqual(found["a"]["nodes"], 0)
+    self.assertEqual(found["b"]["greedy"], "different")
+    self.assertEqual(found["b"]["search"], "equal")
+    # A tree names no split; its shard's folder does.
+    name = records.shard_name(0, 1)
+    row = workdirs.record("0", "mcts", "different", split="a")
+    records.write_shard(self.folder / "round_2/eval/a" / name, [row])
+    small = workdirs.small("0").to_record()
+    records.write_shard(
+      self.folder / "round_2/eval/a" / f"trees-{name}", [small]
+    )
+    self.read()
+    found = {each["split"]: each for each in self.newest.problems}
+    self.assertEqual(found["a"]["nodes"], 3)
+    self.assertEqual(found["b"]["nodes"], 10)
 
   def test_a_tree_of_another_version_is_left_out(self):
     other = workdirs.apples("new").to_record() | {"schema": tree_lib.SCHEMA + 1}
