@@ -1,5 +1,8 @@
 """The report in a real browser: numbers, the list, and refused scripts."""
 
+import json
+import pathlib
+
 from absl.testing import absltest
 
 from rstar_jax.report import page
@@ -81,6 +84,46 @@ class GeneratedTest(opened.BrowserTest):
     self.assertIn("143 (75%)0 (0%)1 (25%)0 (0%)", text)
     self.assert_no_sideways_scroll()
     self.assert_quiet()
+
+
+class LossesTest(opened.BrowserTest):
+  def draw(self, name: str, *losses: float) -> list[float]:
+    """Shows a training's losses; returns the heights of its line's points."""
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    lines = [
+      {"step": step, f"round_1_{name}/loss": loss}
+      for step, loss in enumerate(losses, 1)
+    ]
+    (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    self.page.open(page.write(folder).resolve())
+    self.assert_quiet()
+    path = self.page.attribute(".series .line[d*=L]", "d")
+    return [float(each.split()[1]) for each in path[1:].split("L")]
+
+  def test_of_reinforcement_may_be_negative(self):
+    heights = self.draw("reinforce", 0.02, -0.01, 0.03, -0.05)
+    # From the top margin to the axis, 10 to 186, as far apart as the losses.
+    for found, loss in zip(heights, (0.02, -0.01, 0.03, -0.05), strict=True):
+      self.assertAlmostEqual(found, 10 + 176 * (0.03 - loss) / 0.08, delta=0.1)
+    self.assertEqual(
+      self.page.texts("[aria-labelledby=losses] .tick.end"),
+      ["-0.04", "-0.02", "0", "0.02"],
+    )
+    said = self.page.text("[aria-labelledby=losses] .meaning")
+    self.assertIn("stays around 0, above or below", said)
+    self.picture("losses-reinforce")
+
+    # All of them below 0: the axis ends at the highest.
+    self.assertEqual(self.draw("reinforce", -0.05, -0.01), [186.0, 10.0])
+
+  def test_of_others_begin_at_zero(self):
+    first, last = self.draw("sft", 12.0, 3.0)
+    self.assertAlmostEqual(first, 10, delta=0.1)
+    self.assertAlmostEqual(last, 10 + 176 * 9 / 12, delta=0.1)
+    self.assertEqual(
+      self.page.texts("[aria-labelledby=losses] .tick.end"), ["0", "5", "10"]
+    )
+    self.assertNotIn("reinforcement", self.page.text("#main"))
 
 
 class EmptyTest(opened.BrowserTest):

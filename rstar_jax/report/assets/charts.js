@@ -24,8 +24,11 @@ Report.charts = (() => {
     const power = 10 ** Math.floor(Math.log10(rough));
     const step = [1, 2, 5, 10].find((s) => s * power >= rough) * power;
     const found = [];
-    for (let at = Math.ceil(low / step - 1e-9) * step; at <= high + step * 1e-6;
-      at += step) found.push(Number(at.toPrecision(12)));
+    // By whole multiples, so that 0 is 0.
+    for (let at = Math.ceil(low / step - 1e-9);
+      at * step <= high + step * 1e-6; at++) {
+      found.push(Number((at * step).toPrecision(12)));
+    }
     return found;
   }
 

@@ -5,6 +5,7 @@ Report.overview = (() => {
   const { el, number, percent, plural, duration, known } = Report.dom;
   const { table, section, more } = Report.tables;
   const { lines, legend } = Report.charts;
+  const REINFORCE = "reinforce"; // A training whose loss is not to fall.
 
   function render(data) {
     const parts = [
@@ -180,13 +181,18 @@ Report.overview = (() => {
   function losses(curves) {
     if (!curves.length) return null;
     const kinds = [...new Set(curves.map((each) => each.kind))];
-    const names = { sft: "Policy", ppm: "PPM", orm: "ORM", pqm: "PQM" };
+    const names = { sft: "Policy", ppm: "PPM", orm: "ORM", pqm: "PQM",
+      [REINFORCE]: "Policy, by reinforcement" };
     return section("losses", "Training losses",
       "The loss of each training over its updates. It should fall and then " +
       "flatten; the rounds have different data, so that their ends are not " +
-      "compared.",
+      "compared." + (kinds.includes(REINFORCE) ? " By reinforcement it " +
+        "stays around 0, above or below, since gains and costs of a group " +
+        "balance: the rewards in metrics.jsonl say whether the policy " +
+        "learns." : ""),
       el("div", { class: "multiples" }, kinds.map((kind) => {
         const own = curves.filter((each) => each.kind === kind);
+        const values = own.flatMap((each) => each.points.map(([, y]) => y));
         return el("figure", {},
           el("figcaption", {}, names[kind] || kind.toUpperCase()),
           legend(own.map((each) => `round ${each.round}`),
@@ -194,8 +200,8 @@ Report.overview = (() => {
           lines(own.map((each) => ({ look: each.round, points:
             each.points.map(([x, y]) => ({ x, y, title: "" })) })),
           { label: `Loss of ${names[kind] || kind}, by update`, width: 420,
-            height: 220, markers: false, floor: 0, xName: "update",
-            format: (v) => v.toPrecision(2).replace(/\.?0+$/, "") }),
+            height: 220, markers: false, floor: Math.min(0, ...values),
+            xName: "update", format: (v) => Number(v.toPrecision(2)) }),
           el("p", { class: "note" }, `Last values: ${own.map((e) =>
             last(e.points)).join(", ")}.`),
           heldOut(own));
