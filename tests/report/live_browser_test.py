@@ -8,7 +8,7 @@ from unittest import mock
 from absl.testing import absltest
 
 from rstar_jax.report import live
-from tests.report import growing, opened
+from tests.report import growing, opened, workdirs
 
 setUpModule = opened.open_browser
 
@@ -155,6 +155,27 @@ class LiveTest(opened.BrowserTest):
     # The browser itself notes each question that nobody answered.
     said = [each for each in self.page.complaints() if "/now" not in each]
     self.assertEqual(said, [])
+
+  def test_a_problem_that_cannot_be_had(self):
+    self.serve(workdirs.write(self.folder))
+    self.visit("#view=problems")
+    line = "[data-key*='problem=apples'] a"
+    # Newer trees have taken the room of this one.
+    self.watch._newest._trees.clear()
+    self.page.click(line)
+    self.wait_for("h1", "This page could not be shown")
+    said = self.page.text("#main")
+    self.assertIn("this tree is not kept here any more.", said)
+    self.assertNotIn("cut short", said)
+    self.assertIn("could not be shown", self.driver.title)
+    self.driver.back()
+    self.page.wait("document.querySelector('.list')")
+    self.driver.set_network_conditions(
+      offline=True, latency=0, throughput=1 << 20
+    )
+    self.addCleanup(self.driver.delete_network_conditions)
+    self.page.click(line)
+    self.wait_for("#main", "Failed to fetch.")
 
 
 if __name__ == "__main__":

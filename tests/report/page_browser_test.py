@@ -144,6 +144,20 @@ class EmptyTest(opened.BrowserTest):
     self.assert_quiet()
 
 
+class CutShortTest(opened.BrowserTest):
+  def test_says_so_and_that_the_browser_may_be_old(self):
+    text = opened.shared["file"].read_text()
+    begin, end = text.split('id="problems">')
+    short = opened.shared["file"].with_name("short.html")
+    short.write_text(f'{begin}id="problems">AAA{end[40:]}')
+    self.page.open(short)
+    self.assertEqual(self.page.text("h1"), "This page could not be shown")
+    self.assertIn("the file may be cut short", self.page.text("#main"))
+    self.page.click("nav [data-view=problems]")
+    self.assertEqual(self.page.text("h1"), "This page could not be shown")
+    self.assertNotEmpty(self.page.complaints())
+
+
 class ProblemsTest(opened.BrowserTest):
   def shown(self) -> list[str]:
     return self.page.texts(".list tbody .id, .list tbody .question:only-child")

@@ -5,7 +5,7 @@ Report.app = (() => {
   const { el } = Report.dom;
   const main = document.getElementById("main");
   const name = document.querySelector(".brand .name").textContent;
-  let rows = [], leave = null, shown = {};
+  let rows = null, leave = null, shown = {};
 
   function find(fields) {
     return rows.findIndex((row) => row.set === fields.set &&
@@ -55,15 +55,27 @@ Report.app = (() => {
         "All problems")));
   }
 
+  async function pageOf(view, fields) {
+    rows ??= await Report.data.problems();
+    if (view === "tree") return problem(fields);
+    if (view === "problems") return Report.problems.render(rows, fields);
+    return Report.overview.render(await Report.data.overview());
+  }
+
+  function failed(error) {
+    console.error(error);
+    return message("This page could not be shown", Report.live ?
+      `${error.message}.` : `${error}. A browser of 2024 or later shows it; ` +
+        "if yours is one, the file may be cut short.");
+  }
+
   async function show() {
     const fields = Report.route.read();
     shown = fields;
     leave?.();
     leave = null;
     const view = fields.view || "overview";
-    const page = view === "tree" ? await problem(fields) :
-      view === "problems" ? Report.problems.render(rows, fields) :
-        Report.overview.render(await Report.data.overview());
+    const page = await pageOf(view, fields).catch(failed);
     if (shown !== fields) return; // The address has changed meanwhile.
     main.replaceChildren(page);
     main.dataset.view = view;
@@ -82,7 +94,7 @@ Report.app = (() => {
   async function renew() {
     rows = await Report.data.problems();
     const { view } = main.dataset;
-    if (view === "problems") Report.problems.renew(rows);
+    if (view === "problems") Report.problems.renew?.(rows);
     if (view !== "overview") return;
     const data = await Report.data.overview();
     if (main.dataset.view !== view) return; // The reader has gone on.
@@ -91,15 +103,7 @@ Report.app = (() => {
 
   async function start() {
     Report.theme.start(document.getElementById("theme"));
-    try {
-      rows = await Report.data.problems();
-      await show();
-    } catch (error) {
-      main.replaceChildren(message("This page could not be shown",
-        `${error}. A browser of 2024 or later shows it; if yours is one, the ` +
-        "file may be cut short."));
-      throw error;
-    }
+    await show();
     addEventListener("hashchange", async () => {
       await show();
       main.focus({ preventScroll: true }); // For keyboards and screen readers.
