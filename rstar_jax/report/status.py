@@ -123,6 +123,8 @@ def look(workdir: store.Path, files: Snapshot | None = None) -> Status:
   try:
     plan = list(_plan(config))
     work = {key: _work(*key, config, files) for key in plan}
+    # Configs of older runs lack the field.
+    splits = 1 + len(config["eval"].get("more", ()))
   except (AttributeError, LookupError, TypeError) as error:
     lacks = isinstance(error, KeyError)
     why = f"it lacks {error}" if lacks else str(error)
@@ -130,13 +132,15 @@ def look(workdir: store.Path, files: Snapshot | None = None) -> Status:
       f"{workdir / layout.CONFIG} is not the config of a run ({why}): "
       "restore it, or remove it and run the same command again"
     ) from error
-  found.stages = [_stage(files, config, *key, hosts[0], spent) for key in plan]
+  found.stages = [
+    _stage(files, config, *key, hosts[0], spent, splits) for key in plan
+  ]
   for top in files.folders():
     study = f"{top}/{layout.STUDY}"
     for model in files.folders(study):
       for method in files.folders(f"{study}/{model}"):
         name, folders = f"{top}/{model}/{method}", [f"{study}/{model}/{method}"]
-        stage = Stage(0, name, **_shards(files, folders))
+        stage = Stage(0, name, **_shards(files, folders, splits))
         stage.state = _state(files, folders, stage.done + stage.begun > 0)
         found.studies[name] = stage
   _estimate(found, work)
@@ -167,7 +171,13 @@ def _algorithm(config: dict, number: int) -> str:
 
 
 def _stage(
-  files: Snapshot, config: dict, number: int, name: str, lines, spent
+  files: Snapshot,
+  config: dict,
+  number: int,
+  name: str,
+  lines: list[dict],
+  spent: dict,
+  splits: int,
 ) -> Stage:
   stage = Stage(number, name, seconds=spent.get((number, name)))
   algorithm = _algorithm(config, number)
@@ -194,7 +204,8 @@ def _stage(
       stage.done = max(steps, default=0)
     begun = bool(steps or stage.of)
   else:
-    stage = dataclasses.replace(stage, **_shards(files, folders))
+    parts = splits if name == "evaluate" else 1
+    stage = dataclasses.replace(stage, **_shards(files, folders, parts))
     begun = stage.done + stage.begun > 0
   stage.state = _state(files, folders, begun or bool(stage.seconds))
   return stage
@@ -207,13 +218,20 @@ def _state(files: Snapshot, folders: list[str], begun: bool) -> str:
   return "begun" if begun else "left"
 
 
-def _shards(files: Snapshot, folders: list[str]) -> dict[str, Any]:
+def _shards(files: Snapshot, folders: list[str], splits: int) -> dict[str, Any]:
   """Counts the shards in folders; a file with a shard's name is complete.
+
+  Args:
+    files: the run's folder.
+    folders: in which the shards are.
+    splits: number of splits whose shards are in a folder of their own in each;
+      the total is not known before all of these are begun.
 
   Returns:
     The fields of a `Stage`: "unit", "done", "begun" and "of".
   """
   done = begun = total = 0
+  known = True
   for folder in folders:
     parts: dict[str, int] = {}
     whole, started = set(), set()
@@ -225,7 +243,9 @@ def _shards(files: Snapshot, folders: list[str]) -> dict[str, Any]:
     done += len(whole)
     begun += len(started - whole)
     total += sum(parts.values())
-  return {"unit": "shards", "done": done, "begun": begun, "of": total or None}
+    known &= len(parts) >= splits
+  of = total if known else None
+  return {"unit": "shards", "done": done, "begun": begun, "of": of}
 
 
 def _at_work(files: Snapshot) -> list[AtWork]:

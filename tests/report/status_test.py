@@ -155,6 +155,29 @@ class StatusTest(parameterized.TestCase):
     self.assertEqual((rollout.state, evaluation.state), ("begun", "begun"))
     self.assertIn("| 3/8 shards |", status.render(status.look(self.workdir)))
 
+  def test_shards_of_several_splits(self):
+    more = config_lib.DataConfig(source="synthetic:train", count=50)
+    self.begin(eval=config_lib.EvalConfig(more=(more,)))
+    self.finish("round_0/eval")
+    self.finish_round(1)
+    self.measure((30.0, 1, "eval"))
+    self.shards("round_2/eval/a", 2, 2)
+    self.shards("round_2/study/ppm/mcts/a", 1, 1)
+    self.measure((10.0, 2, "eval"))
+    # The other split is not begun: as long as in the last round.
+    found = self.of(2, "evaluate")
+    self.assertEqual((found.done, found.of, found.left), (2, None, 20.0))
+    said = status.render(status.look(self.workdir))
+    self.assertIn("| 2/? shards |", said)
+    self.assertIn("1/? shards of round_2/ppm/mcts", said)
+    self.shards("round_2/eval/b", 1, 3)
+    self.shards("round_2/study/ppm/mcts/b", 1, 3)
+    found = self.of(2, "evaluate")
+    self.assertEqual((found.done, found.of), (3, 5))
+    self.assertAlmostEqual(found.left, 10.0 * 2 / 3)
+    said = status.render(status.look(self.workdir))
+    self.assertIn("2/4 shards of round_2/ppm/mcts", said)
+
   def test_shards_of_which_some_problems_are_there(self):
     self.begin()
     folder = self.workdir / "round_1/trees"
