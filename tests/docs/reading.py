@@ -4,7 +4,13 @@ import dataclasses
 import pathlib
 import re
 import shlex
+import sys
+from unittest import mock
 
+from absl import flags
+
+from rstar_jax.config import flag
+from rstar_jax.config.schema import Config
 from tests import notebooks
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -89,6 +95,15 @@ def commands(script: str) -> list[str]:
   if held:
     raise ValueError(f"a quotation is not closed: {held}")
   return found
+
+
+def config(*words: str) -> Config:
+  """Returns the config of a command with these flags: --config and the like."""
+  argv, values = ["main", *words], flags.FlagValues()
+  holder = flag.define_config(values)
+  with mock.patch.object(sys, "argv", argv):
+    flag.parse_flags(argv, values)
+  return holder.value
 
 
 def links(text: str) -> list[str]:

@@ -6,14 +6,10 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 import sysconfig
-from unittest import mock
 
-from absl import flags
 from absl.testing import absltest, parameterized
 
-from rstar_jax.config import flag
 from rstar_jax.config.schema import Config
 from rstar_jax.storage import stopping
 from rstar_jax.tools.aot import chips
@@ -40,15 +36,6 @@ def call(script: pathlib.Path, *words: str) -> subprocess.CompletedProcess:
     capture_output=True,
     text=True,
   )
-
-
-def parsed(*words: str) -> Config:
-  """Returns the config that a command line gives."""
-  argv, values = ["main", *words], flags.FlagValues()
-  holder = flag.define_config(values)
-  with mock.patch.object(sys, "argv", argv):
-    flag.parse_flags(argv, values)
-  return holder.value
 
 
 def faults(config: Config, topology: str) -> list[str]:
@@ -187,7 +174,7 @@ class PagesTest(absltest.TestCase):
           named = "$CONFIG", "$TPU_TYPE"
           config, kind = (check.expanded(each, before) for each in named)
           with self.subTest(command):
-            config = parsed(f"--config={config}", *words[2:])
+            config = reading.config(f"--config={config}", *words[2:])
             self.assertEmpty(faults(config, kind))
           tried.append(words[0])
     wanted = ["launch/tpu_vm.sh"] * 2 + ["launch/gke.sh"] * 3
@@ -198,10 +185,10 @@ class PagesTest(absltest.TestCase):
     (more,) = re.findall("On\\s+a host of eight add `(.*?)`", page)
     tiny = "--config=configs/tiny.py"
     for topology in ("v5e:1x1", "v6e:2x2"):
-      self.assertEmpty(faults(parsed(tiny), topology))
+      self.assertEmpty(faults(reading.config(tiny), topology))
     for topology in ("v5e:2x4", "v6e:2x4"):
-      self.assertNotEmpty(faults(parsed(tiny), topology))
-      self.assertEmpty(faults(parsed(tiny, more), topology))
+      self.assertNotEmpty(faults(reading.config(tiny), topology))
+      self.assertEmpty(faults(reading.config(tiny, more), topology))
 
 
 if __name__ == "__main__":
