@@ -1,14 +1,19 @@
 """Tries data, grader, servers, sandbox and workdir from this machine."""
 
+import collections
 import dataclasses
+import functools
 import os
 import urllib.error
 import urllib.request
 import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from rstar_jax import outside
 from rstar_jax.config.schema import Config, DataConfig, urls_of
 from rstar_jax.data import problems as problems_lib
+from rstar_jax.data import released
 from rstar_jax.grading.grader import Grader
 from rstar_jax.inference.engine_client import ServedEngine, ServedScores
 from rstar_jax.pipeline import checks
@@ -24,51 +29,81 @@ _SOON = {"timeout_seconds": _SECONDS, "patience_seconds": 0.0}
 
 
 def data(config: Config) -> Findings:
-  """Reads the first problems of each source, and grades their answers."""
-  task = load_task(config.task)
-  sources: dict[str, DataConfig] = {"eval.data": config.eval.data}
-  if config.extract.needs_trees:
-    sources = {"train": config.train} | sources
-  sources |= {f"eval.more[{i}]": e for i, e in enumerate(config.eval.more)}
-  tried, unreached = False, ""
-  for name, data in sources.items():
-    if unreached and data.source.startswith("hf:"):
+  """Reads the first rows of each source, and grades the problems' answers."""
+  extract, further = config.extract, config.decontaminate.against
+  answered: dict[str, DataConfig] = {"eval.data": config.eval.data}
+  answered |= {f"eval.more[{i}]": e for i, e in enumerate(config.eval.more)}
+  compared: dict[str, DataConfig] = {}
+  if extract.needs_trees:
+    answered = {"train": config.train} | answered
+    compared = {f"decontaminate.against[{i}]": e for i, e in enumerate(further)}
+  tries: dict[str, tuple[str, Callable[[], str]]] = {}
+  for sets, is_answered in ((answered, True), (compared, False)):
+    for name, each in sets.items():
+      attempt = functools.partial(_try_problems, config, each, is_answered)
+      tries[name] = each.source, attempt
+  for name, source, read in (
+    ("sft_source", extract.sft_source, released.read_sft),
+    ("pairs_source", extract.pairs_source, released.read_pairs),
+  ):
+    if source:
+      attempt = functools.partial(_try_released, source, read)
+      tries[f"extract.{name}"] = source, attempt
+  unreached = ""
+  for name, (source, attempt) in tries.items():
+    if unreached and source.startswith("hf:"):
       yield Finding("error", f"data {name}", f"not tried: {unreached}")
       continue
-    count = min(data.count or _ROWS, _ROWS)
-    few = dataclasses.replace(data, count=count)
     try:
-      problems = problems_lib.load_problems(few, task=task)
-      if not tried:
-        checks.try_plugins(config, problems[0])
-      tried = True
+      text = attempt()
     except (OSError, ValueError) as error:
       # Workers get their own packages: launch/ installs `hub` there.
       level = "warning" if "pip install" in str(error) else "error"
       yield Finding(level, f"data {name}", one_line(error))
       if "Couldn't reach" in str(error):  # After half a minute of attempts.
         unreached = "the Hub is not reached from here"
-      continue
-    text = f"{len(problems)} problems of {data.source} read"
-    golds = [each.answer for each in problems if each.answer is not None]
-    if golds and not task.reward and not config.grader.function:
-      with Grader(workers=1, seconds=config.grader.seconds) as grader:
-        verdicts = grader.grade([(gold, gold) for gold in golds])
-      wrong = [
-        gold
-        for gold, verdict in zip(golds, verdicts, strict=True)
-        if verdict != "equal"
-      ]
-      if wrong:
-        yield Finding(
-          "error",
-          f"data {name}",
-          f"{text}; the grader does not find {wrong[0]!r:.80} equal to itself: "
-          "see answer_field and answer_pattern in docs/your_data.md",
-        )
-        continue
-      text += ", their answers graded"
-    yield Finding("ok", f"data {name}", text)
+    else:
+      yield Finding("ok", f"data {name}", text)
+
+
+def _try_problems(config: Config, data: DataConfig, answered: bool) -> str:
+  """Reads the first problems of a source.
+
+  Args:
+    config: of the run.
+    data: the source.
+    answered: whether the run answers the problems, and does not only compare
+      their questions with others; then their answers are graded.
+
+  Raises:
+    ValueError: a problem cannot be read, a plugin fails on the first one, or
+      the grader does not find an answer equal to itself.
+  """
+  task = load_task(config.task)
+  few = dataclasses.replace(data, count=min(data.count or _ROWS, _ROWS))
+  problems = problems_lib.load_problems(few, task=task)
+  text = f"{len(problems)} problems of {data.source} read"
+  if not answered:
+    return text
+  checks.try_plugins(config, problems[0])
+  golds = [each.answer for each in problems if each.answer is not None]
+  if task.reward or config.grader.function or not golds:
+    return text
+  with Grader(workers=1, seconds=config.grader.seconds) as grader:
+    verdicts = grader.grade([(gold, gold) for gold in golds])
+  for gold, verdict in zip(golds, verdicts, strict=True):
+    if verdict != "equal":
+      raise ValueError(
+        f"{text}; the grader does not find {gold!r:.80} equal to itself: see "
+        "answer_field and answer_pattern in docs/your_data.md"
+      )
+  return f"{text}, their answers graded"
+
+
+def _try_released(source: str, read: Callable[..., Iterator[Any]]) -> str:
+  """Reads the first row of released training data."""
+  next(read(source, collections.Counter()))
+  return f"the first row of {source} read"
 
 
 def servers(config: Config) -> Findings:

@@ -10,6 +10,7 @@ from unittest import mock
 from absl.testing import absltest, parameterized
 
 from rstar_jax.config.schema import Config, DataConfig
+from rstar_jax.pipeline import checks
 from rstar_jax.sandbox.pool import Sandbox
 from rstar_jax.storage import json_io, layout
 from rstar_jax.tools.preflight import trials
@@ -53,6 +54,48 @@ class DataTest(parameterized.TestCase):
       )
     self.assertEqual(found["data train"].level, "error")
     self.assertIn("'words' equal to itself", found["data train"].said)
+
+  def test_solutions_and_pairs_that_are_given(self):
+    good, bad = (self.file.with_name(f"{each}.jsonl") for each in ("a", "b"))
+    solution = "<code>\n<end_of_step>\n<answer>\\boxed{7}<end_of_answer>"
+    rows = [{"query": "Q", "response": solution}, {"query": "Q"}]
+    good.write_text("\n".join(map(json.dumps, rows)))
+    bad.write_text(json.dumps({"prompt": "Q"}))
+    self.config.extract.sft_source = str(good)
+    self.config.extract.pairs_source = str(bad)
+    found = self.found()  # No training problems are wanted.
+    self.assertNotIn("data train", found)
+    self.assertEqual(found["data eval.data"].level, "ok")
+    self.assertEqual(found["data extract.sft_source"].level, "ok")
+    said = found["data extract.pairs_source"]
+    self.assertEqual(said.level, "error")
+    self.assertIn("b.jsonl", said.said)
+    # What `evolve` says, word for word.
+    with self.assertRaises(ValueError) as raised:
+      checks.check_data(self.config)
+    self.assertEqual(said.said, str(raised.exception))
+    bad.unlink()
+    self.assertEqual(self.found()["data extract.pairs_source"].level, "error")
+
+  def test_what_training_problems_are_compared_with(self):
+    rows = self.file.with_name("against.jsonl")
+    rows.write_text(json.dumps({"question": "Q", "answer": "7"}))
+    more = DataConfig(source=str(self.file.with_name("none.jsonl")))
+    against = DataConfig(source=str(rows)), more
+    self.config.decontaminate.against = against
+    found = self.found({"question": "Q", "answer": "7"})
+    self.assertEqual(found["data decontaminate.against[0]"].level, "ok")
+    self.assertEqual(found["data decontaminate.against[1]"].level, "error")
+    # Nobody answers them, unless they are an evaluation set, too.
+    self.config.eval.data = against[0]
+    found = self.found({"question": "Q", "answer": "7"})
+    said = found["data decontaminate.against[0]"].said
+    self.assertNotIn("graded", said)
+    self.assertEqual(
+      found["data eval.data"].said, f"{said}, their answers graded"
+    )
+    self.config.extract.sft_source = self.config.extract.pairs_source = "a"
+    self.assertNotIn("data decontaminate.against[0]", self.found())
 
   def test_the_hub_is_tried_once_if_it_is_not_there(self):
     self.config.eval.data.source = "hf:a/b/test"
