@@ -11,6 +11,7 @@ import dataclasses
 import jax.numpy as jnp
 from jax.sharding import AbstractMesh
 
+from rstar_jax.config import plugins
 from rstar_jax.config.schema import Config, MeshConfig, TrainConfig
 from rstar_jax.models import meshes, sharding
 from rstar_jax.models.config import ModelConfig
@@ -41,10 +42,31 @@ class Training:
   state: float
 
 
+def loaded(config: Config) -> tuple[bool, bool]:
+  """Returns whether a search loads its policy, and any reward model, itself.
+
+  Plugins load their own, and servers have theirs.
+  """
+  servers = config.servers
+  names = {each.ppm for each in config.rounds if each.annotation == "ppm"}
+  rewards = [
+    not plugins.names_one(name)
+    # Other names may be of published models.
+    and not (servers.ppm if _is_own(name) else servers.reward)
+    for name in (config.eval.reward_model, *names)
+  ]
+  return not (config.policy.backend or servers.policy), any(rewards)
+
+
+def _is_own(name: str) -> bool:
+  """Returns whether a name is surely of a PPM that this package trained."""
+  return not name or name.startswith("ppm:")
+
+
 def search(
   model: ModelConfig, config: Config, mesh: AbstractMesh
 ) -> report.Held:
-  """Returns the memory of a chip in a search.
+  """Returns the memory of a chip in a search, by the models of `loaded`.
 
   Args:
     model: of the policy and the PPM, with the dtypes of the search.
@@ -58,9 +80,20 @@ def search(
   rows = sizes.rows / sharding.row_shards(mesh)
   logits = 4 * rows * model.vocab_size / mesh.shape["tensor"]
   held = report.held_by(model, config, mesh, {})
-  return dataclasses.replace(
-    held, temporaries=_LOGITS * logits, code=_SEARCH_CODE
+  policy, reward = loaded(config)
+  return report.Held(
+    policy=held.policy * policy,
+    value=held.value * reward,
+    pages=held.pages / 2 * (policy + reward),
+    temporaries=_LOGITS * logits,
+    code=_SEARCH_CODE,
   )
+
+
+def whole(model: ModelConfig) -> float:
+  """Returns the bytes of a model's weights on one chip."""
+  one = meshes.abstract(MeshConfig(data=1), 1)
+  return bytes_of(programs.stacked_shapes(model, "lm", one)[1])
 
 
 def training(

@@ -45,6 +45,7 @@ def of_chips(config: Config, where: Slice, grace: float) -> Findings:
     yield _divides(name, model, mesh)
   if mesh := made.get("search_mesh"):
     yield _search_memory(config, model, where, mesh)
+    yield from _compared(config, model, where, mesh)
   if mesh := made.get("train_mesh"):
     for name in _trainings(config):
       yield from _training(config, model, where, mesh, name, grace)
@@ -79,8 +80,11 @@ def _divides(name: str, model: ModelConfig, mesh: AbstractMesh) -> Finding:
 def _search_memory(
   config: Config, model: ModelConfig, where: Slice, mesh: AbstractMesh
 ) -> Finding:
-  """Checks that weights, pages and programs fit."""
+  """Checks that weights, pages and programs of the models here fit."""
   about, has = "search memory", where.chip.usable_bytes
+  here = sum(memory.loaded(config))
+  if not here:
+    return Finding("ok", about, "no engine is here: servers have the models")
   if not config.engine.pages:
     return Finding(
       "warning",
@@ -97,11 +101,29 @@ def _search_memory(
   pages = math.floor(config.engine.pages * room / held.pages)
   advice = f"set config.engine.pages={max(pages, 0)}"
   if pages < 2 * programs.sizes_of(config, sharding.row_shards(mesh)).width:
+    whose = "two models leave" if here > 1 else "the model leaves"
     advice = (
-      "two models leave no room for pages: raise config.search_mesh.tensor, or "
-      "set config.engine.weights=int8"
+      f"{whose} no room for pages: raise config.search_mesh.tensor, or set "
+      "config.engine.weights=int8"
     )
   return _fit(about, held.total, has, parts, advice)
+
+
+def _compared(
+  config: Config, model: ModelConfig, where: Slice, mesh: AbstractMesh
+) -> Findings:
+  """Checks that a model to compare with its servers' fits, whole on a chip."""
+  servers = config.servers
+  if not (servers.compare and (servers.policy or servers.ppm)):
+    return
+  needs, has = memory.whole(model), where.chip.usable_bytes
+  parts = "a model, whole, to compare with its servers'"
+  # The PPM is loaded last.
+  if servers.ppm and memory.loaded(config)[0] and config.engine.pages:
+    needs += memory.search(model, config, mesh).total
+    parts += ", beside the policy"
+  advice = "set config.servers.compare=false, and no model is compared"
+  yield _fit("compared model", needs, has, parts, advice)
 
 
 def _trainings(config: Config) -> list[str]:

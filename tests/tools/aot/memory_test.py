@@ -58,6 +58,52 @@ class CompiledTest(parameterized.TestCase):
     self.assert_near(memory.search(model, config, mesh_of(row)).total, row)
 
 
+class SearchTest(absltest.TestCase):
+  def test_models_that_a_search_loads_itself(self):
+    config = Config()
+    servers, rounds = config.servers, config.rounds
+
+    def loaded(here: str) -> None:
+      found = memory.loaded(config)
+      self.assertEqual(found, ("policy" in here, "reward" in here))
+
+    loaded("policy, reward")
+    servers.policy = "http://a/v1"
+    loaded("reward")
+    servers.ppm = "http://b/v1"
+    loaded("")
+    config.eval.reward_model = "Qwen/Qwen2.5-Math-PRM-7B"
+    loaded("reward")
+    servers.reward = "http://c/v1"
+    loaded("")
+    # Rounds 3 and 4 ask the PPM; a plugin has no engine.
+    servers.ppm, config.eval.reward_model = "", "mine:score"
+    loaded("reward")
+    for each in rounds[2:]:
+      each.ppm = "mine:score"
+    loaded("")
+    rounds[3].ppm = "ppm:runs/other"
+    loaded("reward")
+    servers.ppm = "http://b/v1"
+    loaded("")
+    servers.policy, config.policy.backend = "", "mine:policy"
+    loaded("")
+
+  def test_a_model_less_is_its_weights_and_its_pages(self):
+    config = small.config()
+    both = memory.search(small.MODEL, config, mesh(1, 1, 4))
+    config.servers.ppm = "http://a/v1"
+    one = memory.search(small.MODEL, config, mesh(1, 1, 4))
+    self.assertEqual((one.policy, one.value), (both.policy, 0))
+    self.assertEqual(2 * one.pages, both.pages)
+    config.servers.ppm, config.servers.policy = "", "http://a/v1"
+    one = memory.search(small.MODEL, config, mesh(1, 1, 4))
+    self.assertEqual((one.policy, one.value), (0, both.value))
+    # Heads, key/value heads, MLP and vocabulary are cut in four.
+    alone = memory.search(small.MODEL, small.config(), mesh(1, 1, 1))
+    self.assertEqual(memory.whole(small.MODEL), alone.policy)
+
+
 class TrainingTest(absltest.TestCase):
   def test_a_checkpoint_is_masters_and_moments_whatever_the_mesh(self):
     config = Config()

@@ -119,6 +119,38 @@ class SizesTest(parameterized.TestCase):
     said = found(config, "v5e-16")["sft memory"]
     self.assert_wrong(said, "set config.sft.accumulate=8")
 
+  def test_models_on_servers_take_no_memory_here(self):
+    config = qwen2_5_math_7b.get_config()
+    both = found(config, "v5e-16")
+    self.assertIn("6.8 GiB of weights, 7.0 of pages", both["search memory"][1])
+    self.assertNotIn("compared model", both)
+    servers = config.servers
+    servers.ppm, servers.compare = "http://a/v1", False
+    one = found(config, "v5e-16")
+    # The PPM has no LM head: 3.3 GiB.
+    self.assertIn("3.5 GiB of weights, 3.5 of pages", one["search memory"][1])
+    self.assertNotIn("compared model", one)
+    # To be compared, a model is whole on a chip: 7.6e9 numbers of two bytes.
+    servers.compare = True
+    self.assert_wrong(
+      found(config, "v5e-16")["compared model"],
+      "21.4 of 15.8 GiB",
+      "beside the policy",
+      "config.servers.compare=false",
+    )
+    # Two models leave no room on chips that share nothing, and two servers do.
+    config.search_mesh.tensor, config.search_mesh.data = 1, 4
+    servers.policy = "http://b/v1"
+    none = found(config, "v5e-16")
+    self.assertEqual(none["search memory"][0], "ok")
+    self.assertIn("servers have the models", none["search memory"][1])
+    self.assertEqual(none["compared model"][0], "ok")
+    self.assertIn("14.2 of 15.8 GiB", none["compared model"][1])
+    servers.ppm = ""
+    self.assert_wrong(
+      found(config, "v5e-16")["search memory"], "set config.engine.pages=11215"
+    )
+
   @parameterized.parameters((45, "warning"), (47, "ok"))
   def test_a_checkpoint_within_the_grace(self, grace, level):
     # 7.6e9 parameters x 12 bytes, of 4 hosts at 0.5 GB/s: 46 seconds.
