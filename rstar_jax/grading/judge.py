@@ -1,22 +1,22 @@
 """Main module of a grader worker: compares answers in forks that it can kill.
 
 `grader.py` starts it. It imports math-verify, tests it and warms it up once.
-Comparisons run in a fork under the sandbox's limits, since their input is
+Comparisons run in a confined fork (`sandbox/service.py`), since their input is
 untrusted model output. A comparison that takes too long is interrupted (soft
-deadline) or its fork is killed (hard deadline); the next fork is ready within
-milliseconds. The worker ends when the host closes the socket or kills it.
+deadline) or its fork is killed (hard deadline). The worker ends when the host
+closes the socket or kills it.
 """
 
+import functools
 import gc
 import json
-import os
 import resource
 import signal
 import socket
 import sys
 
 from rstar_jax.grading import algebra, answers
-from rstar_jax.sandbox import wire
+from rstar_jax.sandbox import service, wire
 from rstar_jax.sandbox.isolation import confinement
 
 # Packages that comparisons may still import.
@@ -85,75 +85,6 @@ def _interrupt(*_) -> None:
   raise TooLong
 
 
-class Fork:
-  """A child process that compares answers.
-
-  Args:
-    options: "memory_bytes", "seconds", the hard deadline, and
-      "percent_is_ratio".
-
-  Attributes:
-    pid: pid of the child.
-  """
-
-  def __init__(self, options: dict):
-    self._options = options
-    self._socket, theirs = socket.socketpair()
-    parent = os.getpid()
-    self.pid = os.fork()
-    if self.pid == 0:
-      try:
-        self._socket.close()
-        confinement.die_with_parent(parent)
-        _confine(options["memory_bytes"])
-        while (pair := wire.receive(theirs)) is not None:
-          verdict = judge(
-            *pair, options["seconds"] / 2, options["percent_is_ratio"]
-          )
-          theirs.sendall(wire.frame(verdict))
-      finally:
-        os._exit(1)
-    theirs.close()
-    self._socket.settimeout(options["seconds"])
-
-  def ask(self, pair: list[str]) -> str | None:
-    """Returns the verdict, None if the child ended; may raise TimeoutError."""
-    try:
-      self._socket.sendall(wire.frame(pair))
-      return wire.receive(self._socket)
-    except TimeoutError:
-      raise
-    except OSError:
-      return None
-
-  def end(self) -> None:
-    """Kills and reaps the child."""
-    os.kill(self.pid, signal.SIGKILL)
-    os.waitpid(self.pid, 0)
-    self._socket.close()
-
-
-def _confine(memory_bytes: int) -> None:
-  confinement.limit_worker(memory_bytes)
-  confinement.confine_service(PACKAGES)
-  confinement.refuse_spawn()
-
-
-def answer(fork: Fork, pair: list[str], options: dict) -> tuple[Fork, str]:
-  """Returns the verdict on a pair, and the fork to ask next."""
-  for _ in range(2):  # Retries once if the fork was killed from outside.
-    try:
-      verdict = fork.ask(pair)
-    except TimeoutError:
-      fork.end()
-      return Fork(options), "undecided"
-    if verdict is not None:
-      return fork, verdict
-    fork.end()
-    fork = Fork(options)
-  return fork, "undecided"
-
-
 def main() -> None:
   """Tests the library, sends the result of `self_test`, and serves."""
   options = json.loads(sys.argv[1])
@@ -166,8 +97,25 @@ def main() -> None:
     gc.freeze()
   resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
   connection.sendall(wire.frame(problem))
-  fork = Fork(options)
+  make = functools.partial(forked, options)
+  fork = make()
   while (pair := wire.receive(connection)) is not None:
-    fork, verdict = answer(fork, pair, options)
+    fork, verdict = service.answer(fork, pair, make, "undecided")
     connection.sendall(wire.frame(verdict))
   fork.end()
+
+
+def forked(options: dict) -> service.Fork:
+  """Returns a process that compares pairs of answers.
+
+  Args:
+    options: "memory_bytes", "seconds", the hard deadline, and
+      "percent_is_ratio".
+  """
+  seconds, ratio = options["seconds"], options["percent_is_ratio"]
+  return service.Fork(
+    lambda pair: judge(*pair, seconds / 2, ratio),
+    PACKAGES,
+    options["memory_bytes"],
+    seconds,
+  )

@@ -39,11 +39,6 @@ _CACHED_OUTPUT = 4096  # Characters of an output that is cached.
 _KILL_SECONDS, _FORK_SECONDS = 10.0, 60.0
 # -P -s -B are the parts of -I that leave PYTHONHASHSEED in force.
 _FLAGS = ("-P", "-s", "-B")
-_ENV = {
-  "PYTHONHASHSEED": "0",
-  "OPENBLAS_NUM_THREADS": "1",
-  "OMP_NUM_THREADS": "1",
-}
 # Programs that mention one of these run in a worker that has imported them. Its
 # forks take milliseconds longer; an import in each fork would take hundreds.
 _HEAVY = ("sympy", "numpy")
@@ -266,7 +261,7 @@ class Sandbox:
     }
     path = process.path_of(landlock.PACKAGES)
     worker = process.Process(
-      "rstar_jax.sandbox.zygote", options, _FLAGS, _ENV, path
+      "rstar_jax.sandbox.zygote", options, _FLAGS, process.ENV, path
     )
     if failures := worker.greeting.get("imports"):
       _warn(

@@ -21,6 +21,12 @@ from collections.abc import Iterable, Mapping
 from rstar_jax.sandbox import wire
 
 BOOT_SECONDS = 120.0
+# The environment of a worker that must not know ours.
+ENV = {
+  "PYTHONHASHSEED": "0",
+  "OPENBLAS_NUM_THREADS": "1",
+  "OMP_NUM_THREADS": "1",
+}
 _PACKAGE = pathlib.Path(__file__).parents[1]
 # Hashes of None and of types are addresses. The kernel draws these anew for
 # each process, so that sets print in another order, unless it is asked not to.

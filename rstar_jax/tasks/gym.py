@@ -4,13 +4,18 @@ The library generates each problem from its number, offline, and scores an
 answer from 0 to 1, since e.g. a countdown has many right answers.
 """
 
+import concurrent.futures
 import functools
+import logging
 import re
+import sys
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
 from rstar_jax.config.plugins import PluginError
 from rstar_jax.grading import answers
+from rstar_jax.sandbox import process
 from rstar_jax.tasks.task import Task
 from rstar_jax.types import Problem
 
@@ -22,6 +27,9 @@ SEEDS = {"train": 0, "test": SIZE}
 # A number may be written in many ways; of a fraction or a list, the question
 # may ask for one.
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
+_MEMORY = 4 << 30  # Address space of a process that scores, in bytes.
+# Time for a score, and until the worker that enforces it counts as hung.
+_SECONDS, _HUNG_SECONDS = 10.0, 30.0
 
 
 def task(name: str) -> Task:
@@ -45,7 +53,9 @@ def task(name: str) -> Task:
       raise PluginError(
         f"{label} has no split {split!r}, only {', '.join(SEEDS)}"
       )
-    return reasoning_gym.create_dataset(name, size=SIZE, seed=SEEDS[split])
+    return reasoning_gym.create_dataset(**_arguments(name, split))
+
+  scores = Scores(name)
 
   def problems(split: str) -> Iterator[Problem]:
     found = data(split)
@@ -63,15 +73,78 @@ def task(name: str) -> Task:
     if problem.source != PREFIX + name:
       return -1.0
     _, split, number = problem.id.split("/")
-    entry = data(split)[int(number)]
-    score = data(split).score_answer(answer, entry)
-    return worth(score, str(entry["answer"]), answer)
+    score = scores.score(split, int(number), answer)
+    return worth(score, str(problem.answer), answer)
 
   try:
     data("train")
   except ValueError as error:
     raise PluginError(f"{label}: {error}") from error
   return Task(problems=problems, reward=reward)
+
+
+def _arguments(name: str, split: str) -> dict[str, Any]:
+  return {"name": name, "size": SIZE, "seed": SEEDS[split]}
+
+
+class Scores:
+  """The library's scores, from a process that can be killed.
+
+  The process starts with the first score, and ends with this object.
+
+  Args:
+    name: of the data set.
+  """
+
+  def __init__(self, name: str):
+    self._name = name
+    self._workers: list[process.Process] = []  # One at most.
+    # A process ends with the thread that started it.
+    self._thread = concurrent.futures.ThreadPoolExecutor(1)
+    weakref.finalize(self, _end, self._workers)
+
+  def score(self, split: str, number: int, answer: str) -> float:
+    """Returns the score of an answer, from 0 to 1; 0 if there is none in time.
+
+    Raises:
+      PluginError: the data set cannot be made in the process.
+    """
+    question = [split, number, answer]
+    return self._thread.submit(self._ask, question).result()
+
+  def _ask(self, question: list) -> float:
+    for _ in range(2):  # Retries once if the process was killed from outside.
+      if not self._workers:
+        self._workers.append(self._started())
+      try:
+        self._workers[0].send(question)
+        return self._workers[0].receive(_HUNG_SECONDS)
+      except (process.Gone, TimeoutError):
+        _end(self._workers)
+    logging.warning("no score of %.200r", question)
+    return 0.0
+
+  def _started(self) -> process.Process:
+    worker = process.Process(
+      "rstar_jax.tasks.scores",
+      {
+        "data": {split: _arguments(self._name, split) for split in SEEDS},
+        "memory_bytes": _MEMORY,
+        "seconds": _SECONDS,
+      },
+      ("-P",),
+      env=process.ENV,
+      path=sys.path,
+    )
+    if worker.greeting:
+      worker.kill()
+      raise PluginError(f"reasoning_gym: {worker.greeting}")
+    return worker
+
+
+def _end(workers: list[process.Process]) -> None:
+  while workers:
+    workers.pop().kill()
 
 
 def worth(score: float, gold: str, answer: str) -> float:

@@ -1,6 +1,5 @@
 """The grader's worker module, run in the test's own process."""
 
-import os
 import resource
 import signal
 import time
@@ -59,32 +58,7 @@ class JudgeTest(absltest.TestCase):
     self.assertEqual(signal.getsignal(signal.SIGALRM), signal.SIG_DFL)
 
 
-class ForkTest(absltest.TestCase):
-  def test_answers(self):
-    fork = judge.Fork(_OPTIONS)
-    again, verdict = judge.answer(fork, [r"\sqrt{8}", r"2\sqrt{2}"], _OPTIONS)
-    self.assertIs(again, fork)
-    self.assertEqual(verdict, "equal")
-    fork.end()
-
-  def test_killed_fork_is_replaced_and_the_pair_kept(self):
-    fork = judge.Fork(_OPTIONS)
-    os.kill(fork.pid, signal.SIGKILL)
-    again, verdict = judge.answer(fork, ["7", "7.0"], _OPTIONS)
-    self.assertEqual(verdict, "equal")
-    self.assertIsNot(again, fork)
-    again.end()
-
-  def test_hard_deadline_kills(self):
-    options = {**_OPTIONS, "seconds": 0.2}
-    fork = judge.Fork(options)
-    os.kill(fork.pid, signal.SIGSTOP)
-    again, verdict = judge.answer(fork, ["7", "7.0"], options)
-    self.assertEqual(verdict, "undecided")
-    with self.assertRaises(ProcessLookupError):
-      os.kill(fork.pid, 0)
-    again.end()
-
+class ForkedTest(absltest.TestCase):
   def test_compares_in_confinement(self):
     # What a model wrote goes through a parser that evaluates.
     confined = []
@@ -97,10 +71,16 @@ class ForkTest(absltest.TestCase):
       mock.patch.object(confinement, "confine_service", confined.append),
       mock.patch.object(answers, "equal", equal),
     ):
-      fork = judge.Fork(_OPTIONS)  # After the patch: it is in its memory.
+      fork = judge.forked(_OPTIONS)  # After the patch: it is in its memory.
       self.assertEqual(fork.ask(["a", "b"]), "equal")
       fork.end()
     self.assertEmpty(confined)  # Not this process.
+
+  def test_percent(self):
+    for ratio, wanted in ((False, "different"), (True, "equal")):
+      fork = judge.forked({**_OPTIONS, "percent_is_ratio": ratio})
+      self.assertEqual(fork.ask(["1/4", "25%"]), wanted)
+      fork.end()
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ import collections
 import dataclasses
 import json
 import pathlib
-import sys
 import tempfile
 import types
 from unittest import mock
@@ -25,6 +24,7 @@ from rstar_jax.storage import layout, manifests
 from rstar_jax.tools import train_tokenizer
 from tests import tiny_run
 from tests.parity import reward_cases
+from tests.tasks import stand_ins
 
 # Two additions of 1, 2 or 3 give 2 to 6.
 TRAIN = {"four": "4", "five": "5", "never": "99", "six": "6"}
@@ -228,34 +228,12 @@ class ExpertIterationTest(absltest.TestCase):
     self.assertEqual(models.ppm_round(context, 2), 1)
 
 
-def create_dataset(name, **options):
-  return {"sums": Sums}[name](**options)
-
-
-class Sums:
-  """In the place of a data set of reasoning-gym: answers are 2 to 6."""
-
-  def __init__(self, size, seed):
-    self.size, self.seed = size, seed
-
-  def __getitem__(self, index):
-    number = self.seed + index
-    question = f"Number {number}: how much is it?"
-    return {"question": question, "answer": str(2 + number % 5)}
-
-  def score_answer(self, answer, entry):
-    """Gives a quarter of a point to what is 1 off."""
-    off = abs(int(answer) - int(entry["answer"]))
-    return {0: 1.0, 1: 0.25}.get(off, 0.0)
-
-
 class GeneratedTaskTest(absltest.TestCase):
   """Self-evolution on a task whose own scores are the rewards."""
 
   def setUp(self):
     super().setUp()
-    gym = types.SimpleNamespace(create_dataset=create_dataset)
-    self.enter_context(mock.patch.dict(sys.modules, {"reasoning_gym": gym}))
+    self.enter_context(stand_ins.importable())
     self.enter_context(
       mock.patch.object(
         backends, "ModelBackend", tiny_run.ScriptedBackend.scripted()

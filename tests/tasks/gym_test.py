@@ -5,7 +5,6 @@
 
 import itertools
 import sys
-import types
 from unittest import mock
 
 from absl.testing import absltest
@@ -20,27 +19,7 @@ from rstar_jax.steps import grammar
 from rstar_jax.tasks import gym
 from rstar_jax.tasks.named import load_task
 from rstar_jax.types import Problem
-
-
-class Squares:
-  """Asks for the square of a problem's number; 1/4 less for each 1 off."""
-
-  def __init__(self, size, seed):
-    self.size, self.seed = size, seed
-
-  def __getitem__(self, index):
-    number = self.seed + index
-    return {"question": f"What is {number}^2?", "answer": str(number**2)}
-
-  def score_answer(self, answer, entry):
-    off = abs(int(answer) - int(entry["answer"]))
-    return max(0.0, 1.0 - off / 4)
-
-
-def create_dataset(name, **options):
-  if name != "squares":
-    raise ValueError(f"Dataset '{name}' not registered")
-  return Squares(**options)
+from tests.tasks import stand_ins
 
 
 def first(task, split, count):
@@ -50,9 +29,7 @@ def first(task, split, count):
 class StandInTest(absltest.TestCase):
   def setUp(self):
     super().setUp()
-    library = types.SimpleNamespace(create_dataset=create_dataset)
-    modules = {"reasoning_gym": library}
-    self.enter_context(mock.patch.dict(sys.modules, modules))
+    self.enter_context(stand_ins.importable())
 
   def test_problems_of_two_splits(self):
     task = load_task("reasoning_gym:squares")
@@ -71,11 +48,12 @@ class StandInTest(absltest.TestCase):
     task = load_task("reasoning_gym:squares")
     *_, three = first(task, "train", 4)
     asked = [(three, each) for each in ("9", "10", "11", "70")]
+    asked.append((three, "unknown"))  # At which the library raises.
     asked.append((Problem("What is 3^2?", "What is 3^2?"), "9"))
     self.assertEqual(
       judging.judge(asked, None, task.reward),
       [("equal", 1.0), ("different", -0.25), ("different", -0.5)]
-      + 2 * [("different", -1.0)],
+      + 3 * [("different", -1.0)],
     )
 
   def test_a_number_may_be_written_in_another_way(self):
@@ -95,6 +73,7 @@ class StandInTest(absltest.TestCase):
         self.assertEqual(gym.worth(0.75, gold, answer), wanted)
     self.assertEqual(gym.worth(1.0, "(1 + 2)", "3"), 1.0)
     self.assertEqual(gym.worth(0.0, "(1 + 2)", "3"), -1.0)
+    self.assertAlmostEqual(gym.worth(0.99, "(1 + 2)", "3"), -0.01)
 
   def test_what_is_not_there(self):
     with self.assertRaisesRegex(
