@@ -1,6 +1,7 @@
 # The package, as it is in this folder, and what it needs.
 #
 #   docker build --tag=rstar_jax .
+#   mkdir -p runs                        # Docker would make it as root
 #   docker run --rm --volume="$PWD/runs:/runs" rstar_jax      # the demo
 #   docker build --tag=IMAGE --build-arg=EXTRAS=tpu,hub,gcs,ray .  # for TPUs
 #

@@ -18,6 +18,7 @@ _KNOWN = (
   r"(\.venv/bin/)?rstar_jax [a-z]+ ",
   r"(\.venv/bin/)?python -m tests\.search\.mcts_test$",
   r"make quick$",
+  r"mkdir -p runs$",
   r"(printf|echo) ",
   r"launch/\w+\.sh --dry-run ",
 )

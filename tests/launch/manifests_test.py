@@ -194,6 +194,16 @@ class DockerfileTest(absltest.TestCase):
     (user,) = self.of("USER")
     self.assertRegex(made, rf"useradd .*{user}.*chown -R {user} .*{folder}")
 
+  def test_the_folder_of_the_demo_is_there_before_docker_makes_it(self):
+    for name in ("Dockerfile", "docs/laptop.md"):
+      lines = re.findall(
+        r"(?m)^(?:#   )?((?:mkdir|docker run) .*?)(?:  +#.*)?$",
+        (ROOT / name).read_text(),
+      )
+      folder, run = (shlex.split(each) for each in lines)
+      self.assertEqual(folder[:2], ["mkdir", "-p"])
+      self.assertIn(f"--volume=$PWD/{folder[2]}:/runs", run)
+
   def test_what_is_left_out_is_none_of_the_package(self):
     lines = (ROOT / ".dockerignore").read_text().split()
     self.assertIn(".git", lines)
