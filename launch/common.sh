@@ -141,8 +141,17 @@ accelerator() {
 }
 
 # Says what would fail on the TPU, and what the run costs, before one is asked
-# for. The arguments are those of the run.
+# for. The arguments are those of the run: of one stage, all of it is checked.
 check() {
+  local args=()
+  while (($#)); do
+    case "$1" in
+      --stage=* | --round=*) ;;
+      --stage | --round) shift ;;
+      *) args+=("$1") ;;
+    esac
+    shift || break
+  done
   require TPU_TYPE CONFIG WORKDIR
   if [[ "${CHECK:-yes}" == no ]]; then return; fi
   if ! "$DRY_RUN" && ! command -v rstar_jax >/dev/null; then
@@ -151,7 +160,7 @@ check() {
   fi
   # From there, as a worker has it, so that CONFIG is found.
   (cd "$ROOT" && act rstar_jax check "--config=$CONFIG" \
-    "--topology=$TPU_TYPE" "--workdir=$WORKDIR" "$@") && return
+    "--topology=$TPU_TYPE" "--workdir=$WORKDIR" "${args[@]}") && return
   say "see the errors above; CHECK=no asks for the TPU all the same"
   exit 1
 }

@@ -446,6 +446,8 @@ def console() -> None:
     outside.say(text)
     return
   if name:
+    if flag.given(sys.argv, "stage") is not None:
+      raise ValueError(f"the command is {name}: leave out --stage")
     sys.argv[1] = f"--stage={name}"
   app.run(main, flags_parser=parse)
 

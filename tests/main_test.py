@@ -583,6 +583,12 @@ class MainTest(parameterized.TestCase):
         self.run_console(first, workdir, "--round=1"),
         "--round means nothing to status",
       )
+    for stage in (["--stage=extract", "--round=1"], ["--stage", "check"]):
+      self.assert_one_line(
+        self.run_console("check", f"--config={self.config}", workdir, *stage),
+        "the command is check: leave out --stage",
+      )
+    self.assert_untouched()
     self.bind("round_0")
     told = self.run_console("status", workdir, "--json")
     self.assertEqual(

@@ -78,13 +78,17 @@ class GkeTest(parameterized.TestCase):
     self.gke("run", CHECK="no")
     self.assertLen(self.cloud.calls(), 1)
     self.cloud.checks(0)
-    self.gke("run", "--config.seed=1")
+    stage = ["--stage=study", "--round=1"], ["--stage", "sft", "--round", "2"]
+    self.gke("run", *stage[0], "--config.seed=1")
+    self.gke("check", "--config.seed=1", *stage[1], "--grace", "9")
     self.assertLen(self.cloud.calls(), 2)
+    self.assertIn(" ".join(stage[0]), " ".join(self.cloud.calls()[-1]))
     asked = "check --config=configs/tiny.py --topology=v5litepod-16"
     self.assertEqual(
       self.cloud.checked(),
       [f"{asked} --workdir=gs://bucket/a b"]
-      + [f"{asked} --workdir=gs://bucket/a b --config.seed=1"],
+      + [f"{asked} --workdir=gs://bucket/a b --config.seed=1"]
+      + [f"{asked} --workdir=gs://bucket/a b --config.seed=1 --grace 9"],
     )
 
   def test_run_with_an_image_of_ones_own(self):
