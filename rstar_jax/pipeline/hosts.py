@@ -66,7 +66,8 @@ class Host:
   def agree(self, value: bool) -> bool:
     """Returns the first host's value; all hosts call this at the same point.
 
-    For training only: hosts that search may be hours apart.
+    No host goes on before all have come. For training only: hosts that search
+    may be hours apart.
     """
     if self.count == 1:
       return value

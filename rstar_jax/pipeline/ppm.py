@@ -56,6 +56,8 @@ def train_ppm(context: Context, round_: int) -> None:
     train(context, round_, "ppm", context.config.reward)
   except NothingToLearn as error:
     logging.warning("%s: that of the round before is used, if any", error)
+    # The rows are removed once all hosts have read that they are none.
+    context.host.agree(True)
     info = {"kind": context.config.reward, "pairs": 0}
     finish_model(context.host, context.folder(round_, "ppm"), info)
 

@@ -1,9 +1,12 @@
 """What reward models learn from, and from what they are kept."""
 
+import concurrent.futures
 import copy
+import dataclasses
 import pathlib
 import shutil
 import tempfile
+import threading
 from unittest import mock
 
 import numpy as np
@@ -13,7 +16,16 @@ from rstar_jax.config import schema as config_lib
 from rstar_jax.data import sides
 from rstar_jax.data.held_out import is_held_out
 from rstar_jax.hf import folders
-from rstar_jax.pipeline import backends, extract, models, ppm, reading, rollout
+from rstar_jax.pipeline import (
+  backends,
+  extract,
+  hosts,
+  models,
+  ppm,
+  reading,
+  rollout,
+  shards,
+)
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.steps.tokenizer import encode_solution
 from rstar_jax.storage import layout, manifests
@@ -191,6 +203,54 @@ class RewardsTest(parameterized.TestCase):
     with mock.patch.object(ppm_lib, "train_sides") as train:
       ppm.train(self.context, 1, kind, kind)
     train.assert_not_called()
+
+  def test_no_host_waits_for_a_round_without_pairs(self):
+    pairs = self.context.folder(1, "pairs")
+    shutil.rmtree(pairs)
+    manifests.write(pairs, {}, [])
+    barrier = threading.Barrier(2, timeout=60)
+    left, real = threading.Event(), shards.wait_until
+
+    class Joined(hosts.Host):
+      """One of two hosts, which meet where they agree."""
+
+      met = 0
+
+      def agree(self, value):
+        if self.leads:
+          Joined.met += 1
+          if Joined.met > 1:
+            left.set()
+        barrier.wait()
+        return value
+
+    def wait_until(done, what):
+      looks = iter(range(9))
+
+      def look():
+        self.assertLess(next(looks), 8, what)
+        return done()
+
+      # The second host looks for the rows once the first has left them.
+      late = f"{layout.ROWS}/{layout.MANIFEST}" in what
+      self.assertTrue(left.wait(60 * late) or not late)
+      real(look if late else done, what)
+
+    def run(index):
+      context = dataclasses.replace(self.context, host=Joined(index, 2))
+      try:
+        ppm.train_ppm(context, 1)
+      finally:
+        left.set()
+      return manifests.read(context.folder(1, "ppm"))["pairs"]
+
+    with (
+      mock.patch.object(hosts, "_POLL_SECONDS", 0.01),
+      mock.patch.object(shards, "wait_until", wait_until),
+      concurrent.futures.ThreadPoolExecutor(2) as pool,
+    ):
+      self.assertEqual(list(pool.map(run, (0, 1))), [0, 0])
+    self.assertFalse((self.context.folder(1, "ppm") / layout.ROWS).exists())
 
   def test_updates_of_its_own(self):
     policy = self.context.config.policy.path
