@@ -120,6 +120,21 @@ def first_writer(config: Config, knows: bool) -> str:
   )
 
 
+def check_loading(config: Config, host: Host) -> None:
+  """Checks that each host can tell when servers have a round's model.
+
+  Raises:
+    ValueError: one of several hosts loads it, and outputs are not compared.
+  """
+  several = config.ray.searchers if config.ray.address else host.count
+  if several > 1 and config.servers.load and not config.servers.compare:
+    raise ValueError(
+      "config.servers.compare=False hides from other hosts whether "
+      f"config.servers.load={config.servers.load!r} has put a model on the "
+      "servers: leave it True, or search on one host"
+    )
+
+
 def has_run(workdir: store.Path) -> bool:
   """Returns whether a folder is bound to a config."""
   return (workdir / layout.CONFIG).exists()

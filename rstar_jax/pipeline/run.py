@@ -89,11 +89,13 @@ def open_run(
     The context that every stage takes.
 
   Raises:
-    ValueError: the config cannot run, or the folder holds a run of another
-      config; see `checks.check_workdir`.
+    ValueError: the config cannot run on so many hosts, or at all; or the
+      folder holds a run of another config, see `checks.check_workdir`.
   """
   folder = store.path(workdir)
   validation.validate(config)
+  if not reads:
+    checks.check_loading(config, host)
   # Trackers get metrics once: from the first host of a run that writes.
   tracked = host.leads and not reads
   if tracked:

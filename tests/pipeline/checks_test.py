@@ -12,6 +12,7 @@ from absl.testing import absltest, parameterized
 from rstar_jax.config import closed, identity
 from rstar_jax.config import schema as config_lib
 from rstar_jax.pipeline import checks, on_ray, run, work
+from rstar_jax.pipeline.hosts import Host
 from rstar_jax.storage import manifests
 from tests import tiny_run
 from tests.pipeline import fake_ray
@@ -224,6 +225,29 @@ class WorkdirTest(parameterized.TestCase):
       with run.open_run(self.config, folder, reads=True) as context:
         self.assertIsInstance(context.work, work.Local)
     self.assertEmpty(ray.joined)
+
+  def test_several_hosts_compare_what_one_of_them_has_loaded(self):
+    servers, ray = self.config.servers, self.config.ray
+    servers.policy, servers.load = "http://a:1/v1", "vllm"
+    servers.compare = False
+    folder = self.workdir / "run"
+    with (
+      self.assertRaisesRegex(ValueError, "^config.servers.compare=False hides"),
+      run.open_run(self.config, folder, Host(1, 2)),
+    ):
+      self.fail("opened")
+    self.assertFalse(folder.exists())
+    checks.check_loading(self.config, Host())
+    # A searcher of Ray is a host of its own, beside the one that asks.
+    ray.address, ray.searchers = "auto", 1
+    checks.check_loading(self.config, Host(1, 2))
+    ray.searchers = 2
+    with self.assertRaisesRegex(ValueError, "compare=False"):
+      checks.check_loading(self.config, Host())
+    servers.load = ""
+    checks.check_loading(self.config, Host())
+    servers.load, servers.compare = "vllm", True
+    checks.check_loading(self.config, Host(1, 2))
 
   def test_who_writes_first(self):
     config = config_lib.Config()
