@@ -12,13 +12,13 @@ import collections
 import concurrent.futures
 import concurrent.futures.process
 import itertools
-import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from rstar_jax.config.schema import Config
+from rstar_jax.pipeline import processes
 from rstar_jax.pipeline.hosts import Host
 from rstar_jax.pipeline.shards import Shard, unfinished
 from rstar_jax.storage import store
@@ -133,10 +133,10 @@ class Work(Protocol):
     """Yields each item with its result, in order of completion.
 
     Args:
-      function: at a module's top level, or a `functools.partial` of one: it is
-        pickled, as items and results are. If a process was taken for dead, it
-        may be called with an item again, or twice at once; so it writes files
-        atomically (`records.write_shard`).
+      function: at the top level of a module other than `__main__`, or a
+        `functools.partial` of one: it is pickled, as items and results are. If
+        a process was taken for dead, it may be called with an item again, or
+        twice at once; so it writes files atomically (`records.write_shard`).
       items: taken a few at a time, as there is room.
 
     Raises:
@@ -186,9 +186,7 @@ class Local:
     if self._processes == 1:
       yield from ((each, function(each)) for each in items)
       return
-    # Spawned, since a fork would copy locks that jax's threads may hold.
-    context = multiprocessing.get_context("spawn")
-    pool = concurrent.futures.ProcessPoolExecutor(self._processes, context)
+    pool = processes.pool(self._processes)
     try:
       yield from _as_completed(pool, function, items, 2 * self._processes)
     except concurrent.futures.process.BrokenProcessPool:

@@ -9,36 +9,17 @@ import types
 
 from absl.testing import absltest, parameterized
 
-
-def shifted(by: int, item: int) -> tuple[int, int]:
-  """Returns an item plus `by`, and the process that computed it."""
-  return item + by, os.getpid()
-
-
-def fails(item: int) -> int:
-  if item == 3:
-    raise ValueError("three")
-  return item
-
-
-def dies(item: int) -> int:
-  if item == 3:
-    os._exit(1)
-  return item
-
-
-def local(processes: int):
-  # Not above: processes import this file, and would load jax with it.
-  from rstar_jax.pipeline import work
-
-  return work.Local(processes)
+from rstar_jax.pipeline import hosts, shards, work
+from rstar_jax.storage import records
+from rstar_jax.types import Problem
+from tests.pipeline import mapped
 
 
 class LocalTest(parameterized.TestCase):
   @parameterized.parameters(1, 2)
   def test_every_item_once_with_its_result(self, processes):
-    function = functools.partial(shifted, 100)
-    found = list(local(processes).map(function, range(9)))
+    function = functools.partial(mapped.shifted, 100)
+    found = list(work.Local(processes).map(function, range(9)))
     self.assertCountEqual(
       [(item, result) for item, (result, _) in found],
       [(n, 100 + n) for n in range(9)],
@@ -50,7 +31,7 @@ class LocalTest(parameterized.TestCase):
   def test_items_are_taken_as_there_is_room(self, processes):
     taken = itertools.count()
     items = (next(taken) for _ in range(1000))
-    results = local(processes).map(fails, items)
+    results = work.Local(processes).map(mapped.fails, items)
     self.assertEqual(next(results)[0] // 3, 0)
     results.close()
     self.assertLess(next(taken), 10)
@@ -58,47 +39,42 @@ class LocalTest(parameterized.TestCase):
   @parameterized.parameters(1, 2)
   def test_what_the_function_raises(self, processes):
     with self.assertRaisesRegex(ValueError, "three"):
-      list(local(processes).map(fails, range(9)))
+      list(work.Local(processes).map(mapped.fails, range(9)))
 
   def test_a_process_that_dies(self):
     with self.assertRaisesRegex(OSError, "was killed"):
-      list(local(2).map(dies, range(9)))
+      list(work.Local(2).map(mapped.dies, range(9)))
 
   def test_no_items(self):
-    self.assertEmpty(list(local(2).map(fails, [])))
+    self.assertEmpty(list(work.Local(2).map(mapped.fails, [])))
 
   def test_a_file_of_each_item(self):
     folder = pathlib.Path(self.create_tempdir().full_path)
     paths = [folder / str(n) for n in range(4)]
-    self.assertLen(list(local(2).map(pathlib.Path.touch, paths)), 4)
+    self.assertLen(list(work.Local(2).map(pathlib.Path.touch, paths)), 4)
     self.assertCountEqual(folder.iterdir(), paths)
 
   def test_models_are_loaded_where_a_shard_is_left(self):
-    from rstar_jax.pipeline import hosts, shards
-    from rstar_jax.storage import records
-    from rstar_jax.types import Problem
-
     folder = pathlib.Path(self.create_tempdir().full_path)
     cut = shards.cut([Problem(f"p{n}", "?") for n in range(6)], 2, folder)
     searched = []
     for shard in cut[::2]:
       records.write_shard(shard.path, [{}, {}])
       for index in (0, 1):
-        run = types.SimpleNamespace(host=hosts.Host(index, 2))
-        local(1).search(run, lambda _: searched.append, cut)
+        config = types.SimpleNamespace(servers=types.SimpleNamespace(load=""))
+        run = types.SimpleNamespace(config=config, host=hosts.Host(index, 2))
+        work.Local(1).search(run, lambda _: searched.append, cut)
     # The first host has the first and the third, of which it gets both: its
     # progress begins with the one that is done. The second host has the second.
     first, second = cut[::2], cut[1::2]
     self.assertEqual(searched, [first, second, second])
     self.assertEqual(shards.unfinished(cut), second)
-    local(1).search(run, lambda _: searched.append, [])
+    work.Local(1).search(run, lambda _: searched.append, [])
     self.assertLen(searched, 3)
 
 
 class TurnsTest(absltest.TestCase):
   def test_whose_turn_it_is(self):
-    from rstar_jax.pipeline import work
-
     turns = work.Turns("abcd")
     self.assertEmpty(list(turns.take()))
     for searcher in (7, 5, 7, 3):
@@ -120,8 +96,6 @@ class TurnsTest(absltest.TestCase):
 
 class LoadTest(absltest.TestCase):
   def test_waits_until_few_are_left_of_all_calls(self):
-    from rstar_jax.pipeline import work
-
     load, waited = work.Load(3), []
     waits = threading.Thread(target=lambda: waited.append(load.wait(2)))
     load.begin(2)
