@@ -35,6 +35,8 @@ class Context:
     tokenizer: the base model's, which all policies and PPMs share.
     host: this process, where the run has several.
     work: divides items and shards among processes.
+    loads: whether it puts models on servers in the first host's place, since
+      the hosts before it have no shard left.
   """
 
   config: Config
@@ -45,6 +47,7 @@ class Context:
   tokenizer: HfTokenizer
   host: Host = ALONE
   work: Work = _HERE
+  loads: bool = False
 
   @functools.cached_property
   def task(self) -> Task:

@@ -131,7 +131,10 @@ def reward(config: Config, name: str) -> RewardModel:
 
 
 def _ready(context: Context, role: str, folder: str, servers: Servers) -> None:
-  """Waits until all servers have a model; the first searcher loads it."""
+  """Waits until all servers have a model.
+
+  The first searcher loads it, or the first host that has shards left.
+  """
   config = context.config.servers
   if not config.load:
     servers.check()
@@ -144,7 +147,7 @@ def _ready(context: Context, role: str, folder: str, servers: Servers) -> None:
       logging.info("%s; %s has the %s put there", error, config.load, role)
   # On Ray the first searcher is host 1.
   first = 1 if context.config.ray.address else 0
-  if context.host.index <= first:
+  if context.loads or context.host.index <= first:
     load = loading.LOADS.get(config.load) or plugins.load(
       config.load, "config.servers.load"
     )

@@ -11,6 +11,7 @@ process when the first one seems dead.
 import collections
 import concurrent.futures
 import concurrent.futures.process
+import dataclasses
 import itertools
 import os
 import threading
@@ -201,10 +202,17 @@ class Local:
     self, run: Run, make: Callable[[Any], Searcher], shards: Sequence[Shard]
   ) -> None:
     """See `Work`; all shards of this host are searched together."""
-    share = run.host.share(shards)
-    if unfinished(share):
-      # All, since its progress counts those that are done.
-      make(run)(share)
+    host = run.host
+    share = host.share(shards)
+    if not unfinished(share):
+      return
+    if run.config.servers.load:
+      before = [
+        each for n, each in enumerate(shards) if n % host.count < host.index
+      ]
+      run = dataclasses.replace(run, loads=not unfinished(before))
+    # All, since its progress counts those that are done.
+    make(run)(share)
 
 
 def _as_completed(

@@ -13,9 +13,11 @@ from rstar_jax.inference import reward
 from rstar_jax.models.transformer import Transformer, ppm_from_policy
 from rstar_jax.pipeline import backends, deploy, models
 from rstar_jax.pipeline.hosts import Host
+from rstar_jax.pipeline.shards import cut
 from rstar_jax.serve import engine_server
 from rstar_jax.steps.tokenizer import HfTokenizer
-from rstar_jax.storage import manifests
+from rstar_jax.storage import manifests, records
+from rstar_jax.types import Problem
 from tests import tiny_run
 from tests.inference import stand_in
 from tests.inference.engine_client_test import reward_server
@@ -181,6 +183,35 @@ class BackendTest(ServedCase):
     self.assertEqual(CALLS, [])
     backend(1)
     backend(2)
+    self.assertLen(CALLS, 1)
+
+  def test_the_first_host_with_a_shard_left_puts_it_there(self):
+    shards = cut([Problem(f"p{n}", "?") for n in range(4)], 1, self.folder)
+    made = []
+
+    def make(context):
+      made.append(backends.ModelBackend(context, 1))
+      return lambda share: None
+
+    def search(index, count=3):
+      context = self.context()
+      context.host = Host(index, count)
+      context.work.search(context, make, shards)
+
+    self.use(ppm="", load=f"{__name__}:load")
+    # Hosts 0 and 1 have shards before host 2; then host 1 alone has.
+    for done, index in ((None, 1), (0, 1), (3, 2)):
+      if done is not None:
+        records.write_shard(shards[done].path, [{}])
+      with self.assertRaisesRegex(ValueError, "another model"):
+        search(index)
+    self.assertEqual(CALLS, [])
+    search(0)
+    self.assertEmpty(made)
+    search(1)
+    self.assertLen(CALLS, 1)
+    search(2)
+    self.assertLen(made, 2)
     self.assertLen(CALLS, 1)
 
   def test_without_a_comparison_it_is_put_there_always(self):
