@@ -21,7 +21,8 @@ from rstar_jax import outside
 from rstar_jax.storage import json_io, store
 from rstar_jax.storage.append_only import Blocks
 
-# The name of a host's journal, or of one of its objects in a bucket.
+# The name of a host's journal, or of one of its objects in a bucket. That of
+# the first host was once requests.jsonl.
 _NAME = re.compile(r"(requests(?:-\d+(?:-\w+)?)?\.jsonl)(?:\.\d+)?")
 # Most bytes of a line: as ASCII an answer takes up to six times its length.
 _LINE = 8 * outside.LONGEST
@@ -34,18 +35,18 @@ def of_host(
 ) -> "Journal":
   """Opens the journal of a host, with the answers of all other hosts.
 
-  Each process but the first host's appends to a file of its own, since one that
-  was taken for dead may still write.
+  Each process appends to a file of its own, since one that was taken for dead
+  may still write.
 
   Args:
     folder: the folder of all journals.
     index: the host's process index, from 0.
     check: see `Journal`.
   """
-  unique = f"-{index}-{uuid.uuid4().hex}" if index else ""
-  own = f"requests{unique}.jsonl"
+  own = f"requests-{index}-{uuid.uuid4().hex}.jsonl"
   matches = map(_NAME.fullmatch, store.children(folder))
-  others = sorted({each[1] for each in matches if each} - {own})
+  # The last one's answer counts: the first host's, if hosts differ.
+  others = sorted({each[1] for each in matches if each}, reverse=True)
   return Journal(folder / own, [folder / each for each in others], check)
 
 

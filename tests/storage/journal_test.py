@@ -134,6 +134,20 @@ class JournalTest(absltest.TestCase):
     self.assertEqual(journal.passed_over, len(bad))
     self.assertEqual([journal.get(key) for key in "abz"], [1, 2, None])
 
+  def test_no_process_of_a_host_loses_what_another_has_put(self):
+    folder = self.path.parent
+    # Of the first host, by an earlier version.
+    Journal(folder / "requests.jsonl").put("x", 0)
+    for index in (0, 1):
+      old, new = (journal.of_host(folder, index) for _ in range(2))
+      keys = [f"{index}{each}" for each in "abcdx"]
+      for each, key in zip((old, new, old, new), keys, strict=False):
+        self.assertEqual(each.put(key, key), key)
+      later = journal.of_host(folder, 0)
+      self.assertEqual(later.passed_over, 0)
+      self.assertEqual([later.get(key) for key in keys], [*keys[:4], None])
+      self.assertEqual(later.get("x"), 0)
+
   def test_threads(self):
     journal = Journal(self.path)
     pairs = [(f"k{i % 50}", "x" * (i % 50)) for i in range(200)]
@@ -173,17 +187,16 @@ class JournalInABucketTest(absltest.TestCase):
     self.assertEqual([fourth.get(key) for key in "bcd"], [4, 5, 6])
     names = store.children(self.folder)
     self.assertLen(names, 3)
-    for name in names[:2]:
-      self.assertRegex(name, r"^requests-1-\w{32}\.jsonl\.00000$")
-    self.assertEqual(names[2], "requests.jsonl.00000")
+    for name, host in zip(names, "011", strict=True):
+      self.assertRegex(name, rf"^requests-{host}-\w{{32}}\.jsonl\.00000$")
 
   def test_the_blocks_hold_the_bytes_of_a_file(self):
     file = pathlib.Path(self.create_tempdir().full_path) / "requests.jsonl"
     for each in (Journal(file), journal.of_host(self.folder, 0)):
       for key, answer in (("a", 1), ("b", [2])):
         each.put(key, answer)
-    data = store.read(self.folder / "requests.jsonl.00000")
-    self.assertEqual(data, file.read_bytes())
+    (name,) = store.children(self.folder)
+    self.assertEqual(store.read(self.folder / name), file.read_bytes())
 
   def test_an_answer_is_not_given_before_it_is_kept(self):
     own = journal.of_host(self.folder, 0)
