@@ -180,8 +180,8 @@ def _prompts(context: Context) -> list[list[int]]:
 
 
 @functools.partial(jax.jit, static_argnames="graphdef")
-def _call(params, tokens, *, graphdef):
-  return nnx.merge(graphdef, params)(tokens)
+def _call(params, tokens, positions, *, graphdef):
+  return nnx.merge(graphdef, params)(tokens, positions=positions)
 
 
 def _last_outputs(
@@ -193,9 +193,11 @@ def _last_outputs(
   tokens = np.zeros((len(rows), longest), np.int32)
   for row, ids in zip(tokens, rows, strict=True):
     row[: len(ids)] = ids
-  graphdef, params = nnx.split(model)
-  outputs = _call(params, tokens, graphdef=graphdef)
   ends = np.array([len(ids) - 1 for ids in rows])
+  # Nor does it make a prompt longer, by which LongRoPE chooses.
+  positions = np.minimum(np.arange(longest), ends[:, None])
+  graphdef, params = nnx.split(model)
+  outputs = _call(params, tokens, positions, graphdef=graphdef)
   return np.asarray(outputs)[np.arange(len(rows)), ends]
 
 

@@ -10,6 +10,7 @@ from flax import nnx
 
 from rstar_jax.hf import folders, saving
 from rstar_jax.inference import reward
+from rstar_jax.models.config import RopeScaling
 from rstar_jax.models.transformer import Transformer, ppm_from_policy
 from rstar_jax.pipeline import backends, deploy, models
 from rstar_jax.pipeline.hosts import Host
@@ -19,8 +20,9 @@ from rstar_jax.steps.tokenizer import HfTokenizer
 from rstar_jax.storage import manifests, records
 from rstar_jax.types import Problem
 from tests import tiny_run
-from tests.inference import stand_in
+from tests.inference import small, stand_in
 from tests.inference.engine_client_test import reward_server
+from tests.models import jitted
 from tests.parity import reward_cases
 from tests.pipeline.context_test import ContextCase
 
@@ -71,6 +73,24 @@ class RewardTest(ContextCase):
     # Not compared, it is believed.
     self.config.servers.compare = False
     deploy.reward(self.config, name)
+
+
+class ExpectedTest(absltest.TestCase):
+  """What a server's outputs are compared with."""
+
+  def test_a_prompt_is_as_long_as_it_is_without_padding(self):
+    # LongRoPE chooses by the length; with padding all would be long.
+    rope = RopeScaling(
+      kind="longrope",
+      original_length=20,
+      short_factor=(1.0,) * 16,
+      long_factor=(4.0,) * 16,
+    )
+    model = small.model("tanh", rope=rope)
+    rows = [list(range(1, size)) for size in (12, 21, 22, 33)]
+    expected = [jitted.call(model, np.array([ids]))[0, -1] for ids in rows]
+    found = deploy._last_outputs(model, rows)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
 class ServedCase(ContextCase):
