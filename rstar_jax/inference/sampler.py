@@ -122,10 +122,18 @@ def _invert(
   ends = jnp.cumsum(weights, axis=-1)
   index = jnp.sum(ends <= target[..., None], axis=-1)
   # Rounding can put the target past the end: clamp to the last of weight > 0.
-  last = weights.shape[-1] - 1 - jnp.argmax(weights[..., ::-1] > 0, axis=-1)
+  size = weights.shape[-1]
+  last = size - 1 - jnp.argmax(weights[..., ::-1] > 0, axis=-1)
   index = jnp.minimum(index, last).astype(jnp.int32)
+  if size > _BLOCK:
+    # XLA sums so many in parts, and rounding can give an entry of weight 0 an
+    # interval: take the next one of weight > 0.
+    some = (weights > 0) & (jnp.arange(size) >= index[..., None])
+    index = jnp.argmax(some, axis=-1).astype(jnp.int32)
   pick = lambda x: jnp.take_along_axis(x, index[..., None], -1)[..., 0]  # noqa: E731
-  return index, target - (pick(ends) - pick(weights))
+  # Rounding can also put it before the start, where only entries of weight 0
+  # may be.
+  return index, jnp.maximum(target - (pick(ends) - pick(weights)), 0)
 
 
 def uniform_at(seeds: jax.Array, indices: jax.Array) -> jax.Array:

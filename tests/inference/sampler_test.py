@@ -136,6 +136,31 @@ class SamplerTest(parameterized.TestCase):
     expected = {0.0: 130, 0.25: 200, 0.5: 280}.get(uniform, 280)
     self.assertEqual(index, expected)
 
+  def test_inverse_cdf_skips_weight_zero_at_the_start_of_a_block(self):
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+      weights = rng.exponential(size=128 * 8).astype(np.float32)
+      weights[rng.random(weights.size) < 0.97] = 0
+      weights[::128], weights[5] = 0, 1
+      # Where blocks begin, and the 12 floats before and after.
+      begins = np.cumsum(weights.reshape(8, 128).sum(-1).astype(np.float64))
+      begins = (begins[:-1] / begins[-1] * 2**23).astype(int)
+      uniforms = (begins[:, None] + np.arange(-12, 13)).ravel() / 2**23
+      rows = jnp.broadcast_to(weights, (uniforms.size, weights.size))
+      index = jax.jit(sampler.inverse_cdf)(rows, uniforms.astype(np.float32))
+      self.assertGreater(weights[np.asarray(index)].min(), 0)
+
+  def test_rounding_gives_no_interval_to_weight_zero(self):
+    # A long cumulative sum is not summed from left to right.
+    rng = np.random.default_rng(0)
+    weights = rng.exponential(size=(32, 1188)).astype(np.float32)
+    weights[rng.random(weights.shape) < 0.5] = 0
+    weights[:, 0] = 1
+    ends = np.asarray(jax.jit(lambda x: jnp.cumsum(x, axis=-1))(weights))
+    row, at = np.nonzero(weights == 0)
+    index, _ = jax.jit(sampler._invert)(weights[row], ends[row, at - 1])
+    self.assertGreater(weights[row, index].min(), 0)
+
   def test_inverse_cdf_matches_searchsorted(self):
     weights = np.random.default_rng(1).integers(0, 5, VOCAB).astype(np.float32)
     total = int(weights.sum())
