@@ -148,14 +148,49 @@ def shown(names: Iterable[str]) -> list[str]:
 
 
 def _results(found: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns results.json with its fields, and of rows those of a known form."""
+  """Returns the fields of results.json that are of a known form.
+
+  A task or another program may have put other fields there, or other values.
+  """
   config = found.get("config")
+  rows = _rows(found.get("rows"), round=int, split=str, method=str)
   return {
     "config": config if isinstance(config, dict) else {},
-    "rows": _rows(found.get("rows"), round=int, split=str, method=str),
-    "solved": _rows(found.get("solved"), round=int),
-    "ppm": _rows(found.get("ppm"), round=int),
+    "rows": [
+      {**numbers, "split": each["split"], "method": each["method"]}
+      for each in rows
+      if "accuracy" in (numbers := _numbers(each))
+    ],
+    "solved": [
+      {**_numbers(each), "levels": _levels(each.get("levels"))}
+      for each in _rows(found.get("solved"), round=int)
+    ],
+    "ppm": [
+      {
+        **_numbers(each),
+        "kind": kind if isinstance(kind := each.get("kind"), str) else "ppm",
+        "held_out_step": _numbers(each.get("held_out_step")),
+        "held_out_final": _numbers(each.get("held_out_final")),
+      }
+      for each in _rows(found.get("ppm"), round=int)
+    ],
   }
+
+
+def _levels(found: Any) -> dict[str, dict[str, float]]:
+  """Returns the levels with a number of problems and of those solved."""
+  levels = found if isinstance(found, dict) else {}
+  return {
+    name: numbers
+    for name, each in levels.items()
+    if {"problems", "solved"} <= (numbers := _numbers(each)).keys()
+  }
+
+
+def _numbers(found: Any) -> dict[str, float]:
+  """Returns the fields of an object that are finite numbers."""
+  fields = found if isinstance(found, dict) else {}
+  return {name: each for name, each in fields.items() if _is_finite(each)}
 
 
 def _rows(found: Any, **fields: type) -> list[dict[str, Any]]:

@@ -1,12 +1,14 @@
 """Tests of how the report reads a workdir."""
 
+import functools
 import json
+import operator
 import pathlib
 
 from absl.testing import absltest
 
 from rstar_jax import outside
-from rstar_jax.report import inputs, trees
+from rstar_jax.report import inputs, overview, trees
 from tests.report import workdirs
 
 
@@ -88,6 +90,55 @@ class ReadTest(absltest.TestCase):
     path.write_text('{"rows": null, "config": []}')
     found = inputs.read(self.folder)["results"]
     self.assertEqual((found["rows"], found["config"]), ([], {}))
+
+  def test_values_of_another_form_in_the_results_are_left_out(self):
+    """The others are shown, whichever one is odd, and however."""
+    workdirs.write(self.folder)
+    path = self.folder / "results.json"
+    text = path.read_text()
+    results = json.loads(text)
+    whole = overview.overview(inputs.read(self.folder))
+
+    def within(value, at=()):
+      """Yields the places of all values."""
+      for key in value if isinstance(value, dict) else range(len(value)):
+        yield (*at, key)
+        if isinstance(value[key], dict | list):
+          yield from within(value[key], (*at, key))
+
+    for name in ("rows", "solved", "ppm"):
+      for place in within(results[name]):
+        for odd in ({}, {"a": {"b": 1}}, [1], "x", None, True):
+          changed = json.loads(text)
+          *parts, last = name, *place
+          functools.reduce(operator.getitem, parts, changed)[last] = odd
+          path.write_text(json.dumps(changed))
+          found = overview.overview(inputs.read(self.folder))
+          for other in ("accuracy", "solved", "ppm"):
+            if other != {"rows": "accuracy"}.get(name, name):
+              self.assertEqual(found[other], whole[other])
+          for each in found["solved"]:
+            for level in each["levels"].values():
+              self.assertLess(level["solved"], level["problems"])
+          for each in found["ppm"]:
+            self.assertIn(each["kind"], ("ppm", "x"))
+          for each in found["accuracy"]:
+            for line in each["lines"]:
+              for point in line["points"]:
+                self.assertBetween(point["accuracy"], 0, 1)
+    # Of a row with an odd field, the others are kept.
+    results["ppm"][0] |= {"held_out_step": 3, "kind": {}}
+    results["solved"][0]["levels"]["3"] = "none"
+    results["rows"][1] |= {"n": {}, "low": "0"}
+    path.write_text(json.dumps(results))
+    found = overview.overview(inputs.read(self.folder))
+    self.assertEqual(found["solved"], whole["solved"])
+    self.assertEqual(
+      found["ppm"],
+      [whole["ppm"][0] | {"step": {"accuracy": None, "pairs": None}}],
+    )
+    *_, point = found["accuracy"][0]["lines"][0]["points"]
+    self.assertEqual((point["n"], point["low"], point["high"]), (None, None, 1))
 
   def test_a_metric_that_is_no_number_is_none(self):
     (self.folder / "metrics.jsonl").write_text(

@@ -296,6 +296,7 @@ def write(workdir: pathlib.Path) -> pathlib.Path:
     "ppm": [
       {
         "round": 1,
+        "kind": "ppm",
         "pairs": 3,
         "held_out_step": {"accuracy": 0.75, "pairs": 4.0},
         "held_out_final": {"accuracy": 1.0, "pairs": 1.0},
