@@ -138,8 +138,8 @@ def _page(
     blocks: elements of data.
     allowed: further directives of the content security policy.
   """
-  style = _asset(_STYLE)
-  texts = [_asset(each) for each in scripts]
+  style = _inline(_STYLE)
+  texts = [_inline(each) for each in scripts]
   rules = html.escape(policy(texts, style) + allowed)
   return frame(
     title=f"{html.escape(name)} · {_KIND}",
@@ -167,7 +167,7 @@ def frame(**parts: str) -> str:
       the top; "head", elements of the head; "pages", links; "without", the text
       without JavaScript; and "scripts".
   """
-  first, *pieces = _asset(_FRAME).split("{{")
+  first, *pieces = asset(_FRAME).split("{{")
   text = [first]
   for piece in pieces:
     place, _, rest = piece.partition("}}")
@@ -200,16 +200,19 @@ def _json(value: Any) -> str:
   return text.replace("<", "\\u003c").replace(">", "\\u003e")
 
 
-def _asset(name: str) -> str:
-  """Returns the text of an asset.
+def _inline(name: str) -> str:
+  """Returns the text of an asset that becomes the content of an element.
 
   Raises:
-    ValueError: the text would end the element that contains it.
+    ValueError: the text would end that element.
   """
-  folder = importlib.resources.files("rstar_jax.report") / "assets"
-  text = (folder / name).read_text("utf-8")
-  if name != _FRAME and any(
-    mark in text.lower() for mark in ("</script", "</style", "<!--")
-  ):
+  text = asset(name)
+  if any(mark in text.lower() for mark in ("</script", "</style", "<!--")):
     raise ValueError(f"{name} holds </script, </style or <!--: write it apart")
   return text
+
+
+def asset(name: str, room: str = "report") -> str:
+  """Returns the text of a file in `assets` of a room of the package."""
+  folder = importlib.resources.files(f"rstar_jax.{room}") / "assets"
+  return (folder / name).read_text("utf-8")

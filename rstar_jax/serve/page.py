@@ -7,7 +7,6 @@ types refuse to convert any string to HTML.
 """
 
 import functools
-import importlib.resources
 
 from rstar_jax.report import page as report
 
@@ -54,10 +53,5 @@ def asset(name: str) -> tuple[str, str] | None:
   kind = _KINDS.get(name.rpartition(".")[2])
   if name not in (*SCRIPTS, *_STYLES) or kind is None:
     return None
-  own = name.startswith("ask.")
-  return _text("serve" if own else "report", name), kind
-
-
-def _text(room: str, name: str) -> str:
-  folder = importlib.resources.files(f"rstar_jax.{room}") / "assets"
-  return (folder / name).read_text("utf-8")
+  room = "serve" if name.startswith("ask.") else "report"
+  return report.asset(name, room), kind
