@@ -7,7 +7,7 @@ Each file runs in a fork of this program, which has loaded the large libraries
 once. So no test sees another's flags, devices or compiled programs, and one
 that crashes or hangs fails alone. The last line says how many test cases
 passed, failed and were skipped. The exit status is 0 only if some passed, none
-failed and at most --skips were skipped.
+failed and at most --skips were skipped, besides those that need a browser.
 """
 
 import argparse
@@ -126,6 +126,8 @@ _RAN = re.compile(r"^Ran (\d+) tests? in", re.MULTILINE)
 _BAD = re.compile(r"^FAILED \((.*)\)$", re.MULTILINE)
 _OK = re.compile(r"^OK \((.*)\)$", re.MULTILINE)
 _COUNT = re.compile(r"([a-z ]+)=(\d+)")
+# The reason of `tests/report/browser.py`.
+NO_BROWSER = "no chromium and chromedriver here"
 _SKIPPED = re.compile(r"^\[  SKIPPED \] .*? - (.*)$", re.MULTILINE)
 
 
@@ -341,7 +343,8 @@ def run(
   Args:
     root, words, leave_out: which files; see `discover`.
     jobs: files at once.
-    skips: the largest number of skipped cases that is no failure, None for any.
+    skips: the largest number of skipped cases that is no failure, those for
+      want of a browser not counted; None for any.
   """
   files = discover(root, words, leave_out)
   if len(files) > 2 * jobs:
@@ -372,15 +375,16 @@ def conclude(
   """Prints the numbers of all files and returns the exit status."""
   passed = sum(each.passed for each in outcomes)
   failed = sum(each.failed for each in outcomes)
-  skipped = sum(each.skipped for each in outcomes)
+  skipped = counted = sum(each.skipped for each in outcomes)
   reasons = collections.Counter(
     reason for each in outcomes for reason in _SKIPPED.findall(each.output)
   )
   for reason, number in reasons.most_common():
     print(f"skipped {number}: {reason}")
+    counted -= number if NO_BROWSER in reason else 0
   if outcomes:
     print(f"{sum(each.cpu for each in outcomes):.0f} s of processor time")
-  excess = skips is not None and skipped > skips
+  excess = skips is not None and counted > skips
   if excess:
     print(f"more than the {skips} skips that --skips allows")
   tail = f", {skipped} skipped" if skipped else ""
@@ -415,7 +419,10 @@ def main() -> int:
     "--fast", action="store_true", help="leave out what takes long"
   )
   parser.add_argument(
-    "--skips", type=int, help="fail if more cases are skipped (default: any)"
+    "--skips",
+    type=int,
+    help="fail if more cases are skipped, other than for want of a browser "
+    "(default: any)",
   )
   args = parser.parse_args()
   signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))

@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+import unittest
 from unittest import mock
 
 from absl.testing import absltest, parameterized
 
 from tests import run
+from tests.report import browser
 
 HEAD = """
 import sys, time
@@ -101,6 +103,21 @@ class RunTest(parameterized.TestCase):
       status, lines = self.run_files(skips, one=text)
       self.assertEqual(status, wanted)
       self.assertIn("skipped 2: not here", lines)
+
+  def test_skips_for_want_of_a_browser_are_allowed(self):
+    with (
+      mock.patch.object(browser.shutil, "which", return_value=None),
+      self.assertRaises(unittest.SkipTest) as told,
+    ):
+      browser.start(pathlib.Path("profile"))
+    wanting = SKIP.replace("not here", str(told.exception))
+    text = HEAD + PASS.format(1) + wanting
+    for more, wanted in (("", 0), (SKIP.replace("later", "never"), 1)):
+      status, lines = self.run_files(0, one=text + more + TAIL)
+      self.assertEqual(status, wanted)
+      self.assertIn(f"skipped 1: {told.exception}", lines)
+    script = (run.ROOT / ".ci" / "run").read_text()
+    self.assertIn("ARGS=--skips=0\n", script)
 
   def test_what_is_left_out_is_named(self):
     text = HEAD + PASS.format(1) + TAIL
