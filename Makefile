@@ -19,8 +19,9 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
-WORKDIR ?= runs/tiny
-CONFIG ?= configs/tiny.py
+# `make demo WORKDIR=runs/other`; exports for launch/ do not count.
+WORKDIR = runs/tiny
+CONFIG = configs/tiny.py
 # A word of the test files to run, e.g. `make test TESTS=search`. Empty: all.
 TESTS ?=
 # A room of tests/mutants, e.g. `make mutants ROOM=search`. Empty: all.

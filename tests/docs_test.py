@@ -2,7 +2,9 @@
 
 import ast
 import dataclasses
+import os
 import re
+import subprocess
 import typing
 
 from absl.testing import absltest
@@ -100,6 +102,21 @@ class DocumentsTest(absltest.TestCase):
         for target in re.findall(r"(?m)(?:^|`)make ([\w-]+)", code):
           with self.subTest(f"{name}: make {target}"):
             self.assertIn(target, targets)
+
+  def test_the_demo_takes_no_exports_of_the_launch_scripts(self):
+    for words, workdir in ([], "runs/tiny"), (["WORKDIR=a/b"], "a/b"):
+      done = subprocess.run(
+        ["make", "--dry-run", "demo", *words],
+        cwd=ROOT,
+        env=os.environ
+        | {"CONFIG": "a.py", "WORKDIR": "gs://a/b", "MAKEFLAGS": ""},
+        capture_output=True,
+        check=True,
+        text=True,
+      )
+      self.assertIn(
+        f" --config=configs/tiny.py --workdir={workdir}\n", done.stdout
+      )
 
   def test_parts_of_ci_full_are_targets_with_their_time(self):
     script = (ROOT / ".ci" / "full").read_text()
