@@ -4,6 +4,7 @@ It reads the run's records alone, without config, model or accelerator.
 """
 
 import argparse
+import math
 import sys
 
 from rstar_jax import outside
@@ -25,6 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
     help="most megabytes of search trees on the page (default: %(default)s)",
   )
   options = parser.parse_args(arguments)
+  if not 0 <= options.megabytes < math.inf:
+    parser.error("--megabytes must be a number from 0 on")
   budget = forest.Budget(tree_bytes=int(options.megabytes * 1e6))
   try:
     names = store.children(store.path(options.workdir))

@@ -14,6 +14,7 @@ then each step with its verdict.
 
 import argparse
 import json
+import math
 import pathlib
 import re
 import sys
@@ -124,6 +125,8 @@ def main(arguments: Sequence[str]) -> None:
     "--workers", type=int, default=2, help="number of processes"
   )
   options = parser.parse_args(arguments)
+  if not 0 < options.seconds < math.inf:
+    parser.error("--seconds must be a number above 0")
   try:
     programs, graded = [], []
     for path in options.files:

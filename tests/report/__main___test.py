@@ -42,6 +42,16 @@ class MainTest(absltest.TestCase):
     self.assertIn("holds no run: give the --workdir of one", err)
     self.assertLen(list(folder.iterdir()), 1)
 
+  def test_megabytes_are_a_number_from_0_on(self):
+    folder = workdirs.write(pathlib.Path(self.create_tempdir().full_path))
+    for text in ("nan", "inf", "-1"):
+      said = io.StringIO()
+      with self.assertRaises(SystemExit), contextlib.redirect_stderr(said):
+        command.main([str(folder), f"--megabytes={text}"])
+      self.assertIn("--megabytes must be a number from 0 on", said.getvalue())
+    self.assertFalse((folder / "report.html").exists())
+    self.assertEqual(self.run_main(str(folder), "--megabytes=0")[0], 0)
+
 
 if __name__ == "__main__":
   absltest.main()

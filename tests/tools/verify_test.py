@@ -129,6 +129,19 @@ class MainTest(absltest.TestCase):
       with self.assertRaisesRegex(SystemExit, "rstar_jax.tools.verify: x"):
         program.main([self.create_tempfile("a.py", "1").full_path])
 
+  def test_seconds_are_above_0(self):
+    steps = self.create_tempfile("steps.py", "1").full_path
+    for text in ("nan", "inf", "0", "-1"):
+      said = io.StringIO()
+      with (
+        mock.patch.object(program, "Sandbox") as sandbox,
+        self.assertRaises(SystemExit),
+        contextlib.redirect_stderr(said),
+      ):
+        program.main([steps, f"--seconds={text}"])
+      self.assertIn("--seconds must be a number above 0", said.getvalue())
+      sandbox.assert_not_called()
+
 
 if __name__ == "__main__":
   absltest.main()
