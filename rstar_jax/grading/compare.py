@@ -124,8 +124,9 @@ class Comparison:
     if both == {"words"}:
       if verbal.same(one.body, two.body):
         return True
-      letters = [sorted(each.body) for each in (one, two)]
-      if not (one.parts and two.parts) or letters[0] != letters[1]:
+      if not (one.parts and two.parts):
+        return False
+      if not _reordered(one.parts[0].body, two.parts[0].body):
         return False
       return self._values(one.parts[0], two.parts[0])
     if both == {"words", "value"}:
@@ -401,6 +402,19 @@ def _scaled(body: str, factor: str) -> str:
     product = value * times
     return f"{product.numerator}/{product.denominator}"
   return rf"({body})\cdot{factor}"
+
+
+def _reordered(one: str, two: str) -> bool:
+  """Returns whether short words may mean the same in another order.
+
+  "xy" and "yx" are products; what has other vowels may be a word, such as
+  "saw". The segment AB is BA, and the angle ABC is CBA; other capital letters
+  are an order, such as HTT.
+  """
+  if len(set(one)) < len(one) or set(one) != set(two):
+    return False
+  product = re.fullmatch(r"[b-df-hj-np-tv-z]+|[abcdxyz]+", one)
+  return bool(product) or (one.isupper() and one == two[::-1])
 
 
 def _same_name(one: str, two: str) -> bool:

@@ -62,6 +62,20 @@ class CompareTest(parameterized.TestCase):
     # Three letters may be a product, four are a word.
     ("abcd", "bcda", False),
     ("abc", "bca", None),
+    ("xy", "yx", None),
+    ("mnp", "pnm", None),
+    # These are words, or an order.
+    ("saw", "was", False),
+    ("no", "on", False),
+    ("xxy", "yxx", False),
+    ("HTT", "THT", False),
+    (r"\text{TFT}", "TTF", False),
+    ("HHT", "THH", False),
+    ("BCA", "ABC", False),
+    (r"\angle ABC", r"\angle BAC", False),
+    (r"\angle ABC", r"\angle CBA", None),
+    (r"\overline{AB}", "BA", None),
+    ("AB", "Ba", False),
   )
   def test_decided(self, one, two, expected):
     self.assertEqual(_compare(one, two), expected)
