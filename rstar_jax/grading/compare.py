@@ -420,13 +420,8 @@ def _reordered(one: str, two: str) -> bool:
 def _same_name(one: str, two: str) -> bool:
   """Returns whether two left sides may name the same quantity."""
   matches = [re.fullmatch(r"[a-z]\([a-z]\)|y", each) for each in (one, two)]
-  return (
-    one == two
-    or (all(matches) and "y" in (one, two))
-    or (
-      len(one) > 3 and len(two) > 3 and "(" not in one + two and "\\" not in one
-    )
-  )
+  words = [re.fullmatch(r"[A-Za-z ]{4,}", each) for each in (one, two)]
+  return one == two or (all(matches) and "y" in (one, two)) or all(words)
 
 
 def _relation(answer: Answer) -> str:
