@@ -1,7 +1,8 @@
 """Decides by simple rules whether a gold answer can be graded against.
 
 math-verify does not help here: it reads "see above" as a product of letters.
-Rules take microseconds and cannot hang.
+Rules cannot hang: they take microseconds for most answers, and some hundredths
+of a second for the longest ones that are made to be slow.
 """
 
 import re
