@@ -14,7 +14,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, get_args
 
 import numpy as np
@@ -127,7 +127,7 @@ class Grader:
       )
     )
     verdicts = [
-      _best([by_pair[gold, each] for gold in several])
+      best(by_pair[gold, each] for gold in several)
       for several, each in zip(golds, predicted, strict=True)
     ]
     with self._lock:
@@ -255,9 +255,11 @@ class Grader:
     worker.kill()
 
 
-def _best(verdicts: list[Verdict]) -> Verdict:
-  """Returns the verdict on several golds; "different" for none."""
-  for verdict in ("equal", "undecided"):
-    if verdict in verdicts:
-      return verdict
-  return "different"
+def best(verdicts: Iterable[Verdict]) -> Verdict:
+  """Returns the verdict on several golds; "different" for none.
+
+  Args:
+    verdicts: on one answer against each of them.
+  """
+  order = ("equal", "undecided", "different")
+  return min(verdicts, key=order.index, default="different")

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Callable, Sequence
 
 from rstar_jax.config import plugins
-from rstar_jax.grading import answers
+from rstar_jax.grading import answers, grader
 from rstar_jax.steps import grammar
 from rstar_jax.types import (
   ExecResult,
@@ -170,8 +170,7 @@ def verdicts(
     for gold in (problem.answer, *problem.alternatives)
   ]
   graded = iter(grade(pairs))
-  results = []
-  for problem, _ in answered:
-    each = [next(graded) for _ in range(1 + len(problem.alternatives))]
-    results.append(min(each, key=("equal", "undecided", "different").index))
-  return results
+  return [
+    grader.best([next(graded) for _ in (0, *problem.alternatives)])
+    for problem, _ in answered
+  ]

@@ -1,6 +1,7 @@
 """Verdicts never hang, from several threads, and if processes end."""
 
 import concurrent.futures
+import itertools
 import os
 import pathlib
 import signal
@@ -10,7 +11,7 @@ from unittest import mock
 
 from absl.testing import absltest
 
-from rstar_jax.grading import compare, parsing
+from rstar_jax.grading import compare, grader, parsing
 from rstar_jax.grading.grader import Grader
 from rstar_jax.sandbox import process
 
@@ -233,6 +234,15 @@ class GraderTest(absltest.TestCase):
   def test_refuses_no_workers(self):
     with self.assertRaisesRegex(ValueError, "workers=0"):
       Grader(workers=0)
+
+
+class BestTest(absltest.TestCase):
+  def test_the_best_of_several(self):
+    order = ["equal", "undecided", "different"]
+    for given in itertools.product(order, repeat=3):
+      ranked = [each for each in order if each in given]
+      self.assertEqual(grader.best(given), ranked[0])
+    self.assertEqual(grader.best([]), "different")
 
 
 if __name__ == "__main__":
