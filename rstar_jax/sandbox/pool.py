@@ -233,6 +233,7 @@ class Sandbox:
           )
       boot.finish(slot, ExecResult("ok"))
     except BaseException as error:
+      self._end(slot, workers)
       boot.fail(error)
       return
     while jobs := self._take(slot):
@@ -241,9 +242,18 @@ class Sandbox:
           some = [job for job in jobs if _is_heavy(job.steps) == heavy]
           self._serve(slot, heavy, workers, some)
       except BaseException as error:
+        # Answers that are not read would go to the programs that run next.
+        self._end(slot, workers)
         for job in jobs:
           job.call.fail(error)
-    for worker in workers.values():
+    self._end(slot, workers)
+
+  def _end(self, slot: int, workers: dict[bool, process.Process]) -> None:
+    """Kills and forgets workers of a slot, which start again when needed."""
+    while workers:
+      heavy, worker = workers.popitem()
+      with self._lock:
+        self._live.pop(2 * slot + heavy, None)
       worker.kill()
 
   def _start(
@@ -313,10 +323,7 @@ class Sandbox:
           jobs[done].finish(answer)
           done, tries = done + 1, 0
       except (process.Gone, TimeoutError) as error:
-        with self._lock:
-          del self._live[2 * slot + heavy]
-        worker.kill()
-        del workers[heavy]
+        self._end(slot, {heavy: workers.pop(heavy)})
         tries += 1
         if tries >= _TRIES and not self._closed:
           jobs[done].finish(self._failure(error))

@@ -123,6 +123,38 @@ class LifeTest(parameterized.TestCase):
       )
       self.assertEqual(sandbox.pids, pids)
 
+  def test_an_error_of_the_host_leaves_no_answer_to_the_next_program(self):
+    real, failures = pool.ExecResult, [MemoryError()]
+
+    def fail_once(*args, **options):
+      if len(args) == 5 and failures:
+        raise failures.pop()
+      return real(*args, **options)
+
+    with Sandbox(workers=1, limits=Limits(wall_seconds=300)) as sandbox:
+      programs = [["import os", f"print({i})"] for i in range(8)]
+      with mock.patch.object(pool, "ExecResult", fail_once):
+        with self.assertRaises(MemoryError):
+          sandbox.run(programs)
+      self.assertEmpty(sandbox.pids)
+      later = [["import os", f"print({i})"] for i in (40, 50)]
+      results = sandbox.run([*later, *programs])
+      self.assertEqual(
+        [int(each.stdout) for each in results], [40, 50, *range(8)]
+      )
+
+  def test_a_sandbox_that_is_refused_leaves_nothing(self):
+    before = set(_children(os.getpid())), set(os.listdir("/proc/self/fd"))
+    # `assertRaises` would clear the error's frames, which hold the worker.
+    try:
+      Sandbox(workers=2, require=("hook",), without=("hook",))
+    except RuntimeError as error:
+      self.assertIn("require asks for", str(error))
+      after = set(_children(os.getpid())), set(os.listdir("/proc/self/fd"))
+      self.assertEqual(after, before)
+    else:
+      self.fail("it is not refused")
+
   def test_workers_of_either_kind_are_replaced(self):
     programs = [["import sympy", "print(sympy.sqrt(4))"], ["print(3)"]]
     with Sandbox(workers=1) as sandbox:
