@@ -154,13 +154,16 @@ class Snapshots:
     front of the program's.
 
     Returns:
-      The report of the last step.
+      The report of the last step; of that prefix if it does not end by itself.
     """
     report, before = again(lambda: self._whole(steps))
     stdout = report.stdout
     if before and stdout:
       self._tell("fork")
       prefix, _ = again(lambda: self._whole(["\n".join(steps[:before])]))
+      if prefix.status not in ("ok", "error"):
+        # What it would have printed is not known.
+        return prefix._replace(stdout="", line=0)
       stdout = stdout.removeprefix(prefix.stdout)
     above = "\n".join(steps[:-1]).count("\n") + 1 if len(steps) > 1 else 0
     return report._replace(stdout=stdout, line=max(0, report.line - above))

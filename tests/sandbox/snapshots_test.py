@@ -209,6 +209,24 @@ while True: pass
     found = forks.as_worker(lambda: self.tree.run_whole(whole))
     self.assertEqual(list(found[:3]), expected)
 
+  def test_a_prefix_that_does_not_end_is_the_verdict(self):
+    self.tree._cpu_seconds = 1
+    head = "print('early')\nn = 0\nwhile True:\n  n += 1"
+    tail = "  if n > 3: break\nprint('late', n)"
+    whole = forks.as_worker(lambda: self.tree.run_whole([head, tail]))
+    self.assertEqual(whole, ("timeout", "", "CPU time limit", 0, 0.0))
+    ends = head.replace("while True", "for n in range(9)")
+    whole = forks.as_worker(lambda: self.tree.run_whole([ends, tail]))
+    self.assertEqual(whole[:3], ("ok", "late 4\n", ""))
+    prints = ["print('early')\nwhile True:\n  print('y')", "  break"]
+    whole = forks.as_worker(lambda: self.tree.run_whole(prints))
+    self.assertEqual(whole[:3], ("output_limit", "", program.OVER))
+    # The output of a prefix that fails alone is known.
+    fails = f"{head}\n  if n > 2: 1 / 0"
+    handled = "  if n > 1: break\nprint('late', n)"
+    whole = forks.as_worker(lambda: self.tree.run_whole([fails, handled]))
+    self.assertEqual(whole[:3], ("ok", "late 2\n", ""))
+
   @parameterized.parameters("run", "run_whole")
   def test_a_program_killed_before_it_is_told_runs_again(self, run):
     limit, killed = confinement.limit_cpu, []
