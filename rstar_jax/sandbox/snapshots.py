@@ -181,10 +181,10 @@ class Snapshots:
         before = min(int(answer[1]), len(steps) - 1)
         answer = self._watch.next(child)
       report = answer and self.checked(answer)[0]
-    except (TypeError, ValueError, IndexError, children.Lost):
-      report = _INVALID
     except OSError:
       pass
+    except Exception:  # Whatever a program sends must not end the worker.
+      report = _INVALID
     status = child.end()
     return report or death(status, self._watch.killed), before
 
@@ -354,13 +354,13 @@ class Snapshots:
         and 0 <= line < 1 << 31
         and 0 <= seconds < 1 << 31
       )
-      # A lone surrogate fails.
-      (stdout + error).encode()
+      # A lone surrogate fails, and what is no text.
+      stdout.encode(), error.encode()
       if honest:
         report = Report(status, stdout, error, int(line), float(seconds))
         return report, more is True
-    except (TypeError, ValueError):
-      pass
+    except Exception as failure:
+      raise TypeError("not a report") from failure
     raise TypeError("not a report")
 
 

@@ -310,6 +310,8 @@ while True: pass
       (2, "e" * 2001),
       (2, "\udfff"),
       (2, None),
+      (2, []),
+      (2, {}),
       (3, "1"),
       (3, -1),
       (3, 1 << 31),
@@ -323,6 +325,22 @@ while True: pass
     for answer in (None, 3, {}, "ok", honest[:5], [*honest, True]):
       with self.assertRaises(TypeError):
         self.tree.checked(answer)
+    for both in ([], {}, ["o"]):
+      with self.assertRaises(TypeError):
+        self.tree.checked(["ok", both, both, 2, 3.5, True])
+
+  @parameterized.parameters("Infinity", "NaN", "null", "[1]", '"x"')
+  def test_a_length_of_the_prefix_is_not_trusted(self, length):
+    forged = f"""
+from __future__ import annotations
+import os, struct
+text = b'["before", {length}]'
+os.write(60, struct.pack(">I", len(text)) + text)
+print(5)
+"""
+    found = forks.as_worker(lambda: self.tree.run_whole([forged]))
+    self.assertEqual(found.status, "crashed")
+    self.assertEqual(found.error, "sent no valid report")
 
 
 # Lines of programs; any line may follow any other.
