@@ -84,7 +84,16 @@ def check_policy(context: Context, name: str) -> None:
     ValueError: see `load_policy`; raised early, before a run needs the model.
   """
   folders.check_policy(name)
-  _tokenizer_of(context, name)
+  check_rows(_tokenizer_of(context, name), name)
+
+
+def check_rows(tokenizer: HfTokenizer, name: store.Path | str) -> None:
+  """Checks that a model has rows for its tokens, by its config.json alone.
+
+  Raises:
+    ValueError: see `HfTokenizer.known_to`; or the model is none that loads.
+  """
+  tokenizer.known_to(folders.merged_fields(name)["vocab_size"])
 
 
 def _tokenizer_of(context: Context, name: str) -> HfTokenizer:
@@ -136,7 +145,7 @@ def load_policy(
     return model
   return vocabulary.resize(
     model,
-    known=tokenizer.known,
+    known=tokenizer.known_to(model.config.vocab_size),
     used=tokenizer.vocab_size,
     multiple=config.vocab_multiple,
   )

@@ -142,9 +142,9 @@ def _check_stages(context: Context) -> None:
   """Checks, before anything is spent, that all stages can run.
 
   Raises:
-    ValueError: the devices cannot train, a named policy, start of SFT or reward
-      model is not usable, or no model can write a step in round 1; one line
-      that says what to do.
+    ValueError: the devices cannot train; the base model, a named policy, start
+      of SFT or reward model is not usable; or no model can write a step in
+      round 1; one line that says what to do.
   """
   config = context.config
   models.check_trainings(config)
@@ -159,6 +159,7 @@ def _check_stages(context: Context) -> None:
   for name in sorted(rewards - {""}):
     backends.check_score(name)
   _check_writer(context)
+  models.check_rows(context.tokenizer, models.base(config))
 
 
 def _check_writer(context: Context) -> None:

@@ -116,6 +116,11 @@ class HfTokenizer:
       self.bos_ids = _before(backend)
     written = json.loads(backend.to_str())
     self.misread_in = () if _splits_as_qwen2(written) else ("qwen2",)
+    specials = {x["id"] for x in written["added_tokens"] if x["special"]}
+    # The least number of rows of a model that it belongs to.
+    self._learnt = next(
+      (i for i in range(self.known, 0, -1) if i - 1 not in specials), 0
+    )
     as_written.keep_in_decoding(backend, written)
     if add_markers:
       as_written.keep_in_encoding(backend, written)
@@ -160,6 +165,26 @@ class HfTokenizer:
 
   def id_of(self, marker: str) -> int:
     return self._ids[marker]
+
+  def known_to(self, rows: int) -> int:
+    """Returns how many of its first tokens a model has learnt.
+
+    Some published models lack rows for special tokens at the end: Gemma 3's
+    text models for the one of images.
+
+    Args:
+      rows: of the model's embedding.
+
+    Raises:
+      ValueError: the model lacks rows for other tokens.
+    """
+    if rows < self._learnt:
+      raise ValueError(
+        f"the tokenizer has {self.known} tokens and the model rows for {rows}: "
+        "they do not belong together; take the tokenizer of the model's own "
+        "folder"
+      )
+    return min(rows, self.known)
 
   def has_ids_of(self, other: "HfTokenizer") -> bool:
     """Returns whether both have the same tokens with the same ids."""

@@ -168,7 +168,7 @@ def _load(
   model.config = dataclasses.replace(model.config, **config.of_model)
   model = vocabulary.resize(
     model,
-    known=tokenizer.known,
+    known=tokenizer.known_to(model.config.vocab_size),
     used=tokenizer.vocab_size,
     multiple=PolicyConfig().vocab_multiple,
   )

@@ -6,6 +6,7 @@ from unittest import mock
 
 import jax
 import numpy as np
+import tokenizers
 from absl.testing import absltest
 from flax import nnx
 from tokenizers import pre_tokenizers
@@ -69,6 +70,34 @@ class OtherModelTest(OtherModelCase):
     self.assertEqual(tokenizer.id_of(grammar.CODE), tokenizer.known)
     ids = tokenizer.encode(f"a{grammar.CODE}b")
     self.assertTrue(np.isfinite(call(model, np.array([ids]))).all())
+
+  def test_a_special_token_without_a_row(self):
+    # As Gemma 3's text models have it: the token of images is beyond the rows.
+    file = self.base / "tokenizer.json"
+    backend = tokenizers.Tokenizer.from_file(str(file))
+    rows = backend.get_vocab_size()
+    config = testing.tiny_model(vocab_size=rows, num_layers=1)
+    base = Transformer(config, rngs=nnx.Rngs(3))
+    saving.save_policy(base, self.base)
+    backend.add_special_tokens(["<image>"])
+    backend.save(str(file))
+    context = self.other()
+    models.check_rows(context.tokenizer, self.base)
+    found = models.load_policy(context, 0).embedding.get_value()
+    self.assertLen(found, 32 * -(-(rows + 10) // 32))
+    old = base.embedding.get_value()
+    np.testing.assert_array_equal(found[:rows], old)
+    # Its row is new, as the markers' are: near the mean, and one of its own.
+    away = np.linalg.norm(found[rows : rows + 10] - old.mean(0), axis=-1)
+    self.assertTrue(np.all(away > 0))
+    self.assertLess(
+      away.max(), np.linalg.norm(old - old.mean(0), axis=-1).min()
+    )
+    backend.add_tokens(["a plain one"])
+    backend.save(str(file))
+    tokenizer = load_tokenizer(self.base)
+    with self.assertRaisesRegex(ValueError, f"{rows + 2} tokens and the model"):
+      models.check_rows(tokenizer, self.base)
 
   def test_a_round_keeps_the_ids(self):
     context = self.other()

@@ -348,6 +348,15 @@ class RefusedTest(absltest.TestCase):
       with self.assertRaises(KeyboardInterrupt):  # Nothing starts from it.
         run.evolve(self.context)
 
+  def test_a_base_with_fewer_rows_than_tokens(self):
+    folder = self.context.workdir.parent / "few rows"
+    model = Transformer(
+      testing.tiny_model(vocab_size=300, num_layers=1), rngs=nnx.Rngs(0)
+    )
+    saving.save_policy(model, folder)
+    self.context.config.policy.path = str(folder)
+    self.assert_refused("^the tokenizer has 768 tokens and the model rows for")
+
   def test_a_policy_of_other_tokens(self):
     name = self.of_other_tokens()
     self.context.config.sft_from = name

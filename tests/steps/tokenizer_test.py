@@ -147,6 +147,23 @@ class HfTokenizerTest(parameterized.TestCase):
     self.assertEqual(again.known, again.vocab_size)
     self.assertEqual(again.encode(text), first.encode(text))
 
+  def test_rows_that_a_model_may_lack(self):
+    # Gemma 3's text models have no row for the token of images, which is last.
+    folder = self.create_tempdir().full_path
+    train_tokenizer.train(["a text"], 270, folder)
+    file = pathlib.Path(folder) / "tokenizer.json"
+    backend = tokenizers.Tokenizer.from_file(str(file))
+    count = backend.get_vocab_size()
+    backend.add_tokens(["plain"])
+    backend.add_special_tokens(["<image>", "<sound>"])
+    backend.save(str(file))
+    tokenizer = tokenizer_lib.HfTokenizer(folder)
+    self.assertEqual(tokenizer.known, count + 3)
+    learnt = [tokenizer.known_to(count + more) for more in range(1, 6)]
+    self.assertEqual(learnt, [count + each for each in (1, 2, 3, 3, 3)])
+    with self.assertRaisesRegex(ValueError, f"rows for {count}: .* own folder"):
+      tokenizer.known_to(count)
+
   @parameterized.parameters(
     *(
       (name, ()) for name in ("qwen2", "smollm", "spaced", "phi3", "converted")
