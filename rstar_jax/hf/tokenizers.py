@@ -9,6 +9,9 @@ from rstar_jax.steps import prompts
 from rstar_jax.steps.tokenizer import HfTokenizer
 from rstar_jax.storage import store
 
+# Files of which a folder with a tokenizer has at least one.
+_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+
 
 def load_tokenizer(
   base: store.Path | str,
@@ -34,13 +37,11 @@ def load_tokenizer(
     base = finding.find(base, weights=False)
     file = finding.gguf_file(base)
     if file is None:
-      try:
-        return HfTokenizer(base, **options)
-      except (OSError, ValueError):
+      if not any((base / name).exists() for name in _FILES):
         named = folders.base_of_adapter(base)
-        if named is None:
-          raise
-        return load_tokenizer(named, **options)
+        if named is not None:
+          return load_tokenizer(named, **options)
+      return HfTokenizer(base, **options)
     with tempfile.TemporaryDirectory() as folder:
       gguf_tokenizer.save(GgufFile(file).metadata, folder)
       try:

@@ -14,6 +14,7 @@ import numpy as np
 import safetensors.numpy
 from absl.testing import absltest, parameterized
 from flax import nnx
+from tokenizers import normalizers
 
 from rstar_jax.config.schema import TrainConfig
 from rstar_jax.hf import adapters, folders
@@ -26,6 +27,7 @@ from rstar_jax.models.transformer import (
 )
 from rstar_jax.training import lora
 from tests.models import jitted
+from tests.steps import alike
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 
@@ -255,6 +257,26 @@ class TokenizerTest(AdapterCase):
     self.assertFalse(
       load_tokenizer(folder).has_ids_of(load_tokenizer(folders.BASE_MODEL))
     )
+
+  @parameterized.parameters("tokenizer.json", "tokenizer.model", "vocab.json")
+  def test_one_that_is_damaged(self, name):
+    folder = self.copied("qwen2")
+    self.say(folder, base_model_name_or_path=str(folders.BASE_MODEL))
+    (folder / name).write_text('{"version": "1.0", "model": {"type": "B')
+    with self.assertRaisesRegex(ValueError, f"^{folder}"):
+      load_tokenizer(folder)
+
+  def test_one_that_changes_texts(self):
+    folder = self.copied("qwen2")
+    self.say(folder, base_model_name_or_path=str(folders.BASE_MODEL))
+    model = alike.qwen2()
+    model.normalizer = normalizers.Lowercase()
+    model.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(
+      '{"eos_token": "<|endoftext|>"}'
+    )
+    with self.assertRaisesRegex(ValueError, "the tokenizer changes texts"):
+      load_tokenizer(folder)
 
 
 if __name__ == "__main__":
