@@ -86,7 +86,10 @@ def _windows(
   longest = file.whole("max_position_embeddings")
   window, start = None, 0
   if not about.switched or file.flag("use_sliding_window", False):
-    window = file.whole("sliding_window", about.window, null=True)
+    # Where the kind of a layer selects its rotary fields, `transformers` makes
+    # no layers without a window of null.
+    null = not about.bases
+    window = file.whole("sliding_window", about.window, null=null)
   if about.windows_from is not None:
     start = file.whole("max_window_layers", about.windows_from, least=None)
   every = about.every
@@ -141,7 +144,8 @@ def _window_fields(config: ModelConfig) -> dict[str, Any]:
   # These families leave the fields out without a window.
   quiet = not window and about.windows_from is not None
   if window or (about.windows != "none" and not quiet):
-    fields["sliding_window"] = window or None
+    silent = config.max_length if about.bases else None
+    fields["sliding_window"] = window or silent
   if about.switched:
     fields["use_sliding_window"] = bool(window)
   if about.windows_from is not None and window:

@@ -2,6 +2,7 @@
 
 from absl.testing import absltest, parameterized
 
+from rstar_jax.hf import model_config
 from tests.hf.golden_fields import fields_of, read
 
 
@@ -78,6 +79,29 @@ class LayerConfigTest(parameterized.TestCase):
   def test_windows_that_are_refused(self, name, changes, message):
     with self.assertRaisesRegex(ValueError, f"some/config.json: .*{message}"):
       read(fields_of(name, **changes))
+
+  @parameterized.parameters("gemma3", "gemma4", "olmo3")
+  def test_kinds_of_layers_need_a_window(self, name):
+    """Since their kinds have rotary fields of their own."""
+    for kinds in (fields_of(name)["layer_types"], None):
+      fields = fields_of(name, layer_types=kinds, sliding_window=None)
+      with self.assertRaisesRegex(ValueError, "sliding_window=None must be a"):
+        read(fields)
+    # One that is no limit changes no kind.
+    longest = fields_of(name)["max_position_embeddings"]
+    wide = read(fields_of(name, sliding_window=longest))
+    plain = read(fields_of(name))
+    for ours, other in zip(wide.layers(), plain.layers(), strict=True):
+      self.assertEqual(ours.rope_theta, other.rope_theta)
+      self.assertEqual(ours.rope, other.rope)
+    # Without any such layer it is written, and read again.
+    full = ["full_attention"] * len(fields_of(name)["layer_types"])
+    alike = {} if name == "gemma4" else None
+    full = read(fields_of(name, layer_types=full, per_layer_config=alike))
+    self.assertEqual(full.windows(), [0])
+    fields = model_config.to_fields(full, "lm")
+    self.assertEqual(fields["sliding_window"], longest)
+    self.assertEqual(read(fields), full)
 
   def test_windows_that_are_no_limit(self):
     for changes in (
