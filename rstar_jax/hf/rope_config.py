@@ -62,7 +62,8 @@ def from_fields(
     scaling = dataclasses.replace(
       scaling,
       query_growth=rope.number(_GROWTH),
-      original_length=rope.whole(_ORIGINAL, least=2),
+      # Only some scalings take it from elsewhere.
+      original_length=scaling.original_length or rope.whole(_ORIGINAL, least=2),
     )
   return {
     "rope_theta": theta,
@@ -98,9 +99,8 @@ def _of_kind(fields: Fields, family: str, kind: str) -> tuple[Fields, float]:
   if "rope_theta" in rope:
     return rope, rope.number("rope_theta", above=1)
   if kind == SLIDING and top == "rope_theta":
-    if "rope_theta" not in kinds.part(FULL):
-      # `transformers` uses the top level's base for the other kind only.
-      return rope, silent
+    # `transformers` takes the top level's away for the other kind, in any case.
+    return rope, silent
   return rope, fields.number(top, silent, above=1)
 
 
@@ -210,6 +210,9 @@ def _scaling(
     factor = fields.whole("max_position_embeddings") / original
   attention = rope.number("attention_factor", None)
   if kind == "yarn":
+    if not rope.flag("truncate", True) and FAMILIES[family].bases:
+      # `transformers` looks for it beside the kinds of layers.
+      rope.refuse("truncate", f"true: a {family} model rounds in any case")
     return RopeScaling(
       kind=kind,
       factor=factor,

@@ -24,9 +24,9 @@ LLAMA3 = {
 YARN = {"rope_type": "yarn", "factor": 4.0}
 
 
-def read(rope=None, family="llama", **beside):
+def read(rope=None, family="llama", kind="full_attention", **beside):
   fields = SIZES | {"rope_parameters": rope} | beside
-  return rope_config.from_fields(Fields(fields, "some/file"), family, 4)
+  return rope_config.from_fields(Fields(fields, "some/file"), family, 4, kind)
 
 
 def scaling(rope, family="llama", **beside):
@@ -61,6 +61,47 @@ class RopeConfigTest(parameterized.TestCase):
     rope = scaling(LLAMA3 | {name: 16}, **{name: 32})
     self.assertEqual(rope.original_length, 32)
     self.assertEqual(scaling(LLAMA3).original_length, 128)
+
+  @parameterized.parameters(
+    ({}, {}, (5e5, 5e5)),
+    ({}, {"rope_theta": 7.0}, (7.0, 5e5)),
+    ({"full_attention": {"rope_theta": 9.0}}, {"rope_theta": 7.0}, (9.0, 5e5)),
+    ({"sliding_attention": {"rope_theta": 9.0}}, {}, (5e5, 9.0)),
+  )
+  def test_bases_of_olmo3(self, kinds, beside, expected):
+    """Against Olmo3Config of `transformers` 5.24, by hand."""
+    found = tuple(
+      read(kinds, "olmo3", kind, **beside)["rope_theta"]
+      for kind in ("full_attention", "sliding_attention")
+    )
+    self.assertEqual(found, expected)
+
+  def test_original_length_of_ministral3(self):
+    name = "original_max_position_embeddings"
+    grown = YARN | {"llama_4_scaling_beta": 0.1}
+    for rope, beside, expected in (
+      (grown | {name: 32}, {}, 32),
+      # The field beside the dict comes first, as in other families.
+      (grown | {name: 32}, {name: 16}, 16),
+      (grown, {}, 128),
+      (grown | {"rope_type": "default", name: 32}, {name: 16}, 32),
+    ):
+      found = scaling(rope, "ministral3", **beside)
+      self.assertEqual(
+        (found.original_length, found.query_growth), (expected, 0.1)
+      )
+    plain = grown | {"rope_type": "default"}
+    with self.assertRaisesRegex(ValueError, f"lacks the field .*{name}"):
+      scaling(plain, "ministral3", **{name: 16})
+
+  @parameterized.parameters("gemma3_text", "gemma4_text", "olmo3")
+  def test_kinds_of_layers_round_in_any_case(self, family):
+    rope = {"rope_theta": 5e5, **YARN}
+    for kind in ("full_attention", "sliding_attention"):
+      found = read({kind: rope | {"truncate": True}}, family, kind)["rope"]
+      self.assertTrue(found.truncate)
+      with self.assertRaisesRegex(ValueError, "truncate=False must be true"):
+        read({kind: rope | {"truncate": False}}, family, kind)
 
   def test_first_files_of_phi3(self):
     for kind in ("su", "yarn", "longrope"):
