@@ -80,7 +80,9 @@ class Block(nnx.Module):
       out += _through(self.experts_post_norm, more)
     x = self._added(x, _through(self.mlp_post_norm, out))
     if self.config.layer_factor:
-      x *= self.factor.get_value().astype(x.dtype)
+      # A buffer of the published model: no training changes it.
+      factor = jax.lax.stop_gradient(self.factor.get_value())
+      x *= factor.astype(x.dtype)
     return x, logits
 
   def _added(self, x: jax.Array, out: jax.Array) -> jax.Array:

@@ -134,7 +134,8 @@ class ModelConfig:
   keys_as_values: bool = False
   # Activation of the MLP's gate, by the name that `transformers` gives it.
   activation: Literal["silu", "gelu_pytorch_tanh"] = "silu"
-  # Whether the output of a layer has a factor of its own (Gemma 4).
+  # Whether the output of a layer has a factor of its own, which is not trained
+  # (Gemma 4).
   layer_factor: bool = False
   # Factor of the outputs of attention and of the MLP.
   residual_multiplier: float = 1.0
