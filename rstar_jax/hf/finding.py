@@ -2,6 +2,7 @@
 
 import difflib
 import pathlib
+from collections.abc import Sequence
 
 from rstar_jax import outside
 from rstar_jax.hf import adapters, pickles, tensors
@@ -14,6 +15,8 @@ _OF_RUN = "round_*/policy"
 WEIGHTS = ("*.safetensors", pickles.FILES.pattern)
 # Files to download from the Hub; pickled weights only without safetensors.
 _WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
+# Nothing reads a subfolder, or the same weights in Mistral's own form.
+_LEFT = ("*/*", "consolidated*")
 
 
 def find(
@@ -74,14 +77,19 @@ def gguf_file(name_or_folder: str | pathlib.Path) -> pathlib.Path | None:
 def _download(name: str, weights: bool) -> pathlib.Path:
   import huggingface_hub
 
-  wanted = [each for each in _WANTED if weights or each not in WEIGHTS]
+  def download(wanted: Sequence[str]) -> pathlib.Path:
+    return pathlib.Path(
+      huggingface_hub.snapshot_download(
+        name, allow_patterns=list(wanted), ignore_patterns=list(_LEFT)
+      )
+    )
+
   try:
-    folder = pathlib.Path(
-      huggingface_hub.snapshot_download(name, allow_patterns=wanted)
+    folder = download(
+      [each for each in _WANTED if weights or each not in WEIGHTS]
     )
     if weights and not any(folder.glob(tensors.FILES.pattern)):
-      older = [*_WANTED, pickles.FILES.pattern]
-      huggingface_hub.snapshot_download(name, allow_patterns=older)
+      download([*_WANTED, pickles.FILES.pattern])
     return folder
   except (OSError, ValueError) as error:
     raise ValueError(

@@ -32,7 +32,7 @@ class FindingTest(FolderCase):
     self.folder.mkdir()
     asked = []
 
-    def download(repo, allow_patterns):
+    def download(repo, allow_patterns, ignore_patterns):
       asked.append(allow_patterns)
       if any(fnmatch.fnmatch(name, each) for each in allow_patterns):
         (self.folder / name).touch()
@@ -43,6 +43,33 @@ class FindingTest(FolderCase):
     self.assertTrue((self.folder / name).exists())
     self.assertLen(asked, times)
     self.assertNotIn("pytorch_model*.bin", asked[0])
+
+  def test_what_nobody_reads_is_not_downloaded(self):
+    """Files of openai/gpt-oss-20b and mistralai/Mistral-7B-v0.3."""
+    self.folder.mkdir()
+    (self.folder / "model.safetensors").touch()
+    download = mock.Mock(return_value=str(self.folder))
+    with mock.patch.object(huggingface_hub, "snapshot_download", download):
+      finding.find("org/model")
+    names = [
+      "chat_template.jinja",
+      "config.json",
+      "consolidated.safetensors",
+      "metal/model.bin",
+      "model-00001-of-00003.safetensors",
+      "original/config.json",
+      "original/model.safetensors",
+      "tokenizer.json",
+      "tokenizer.model",
+      "tokenizer.model.v3",
+    ]
+    # The library's own choice by the patterns.
+    chosen = huggingface_hub.utils.filter_repo_objects(
+      names,
+      allow_patterns=download.call_args.kwargs["allow_patterns"],
+      ignore_patterns=download.call_args.kwargs["ignore_patterns"],
+    )
+    self.assertEqual(list(chosen), [names[i] for i in (0, 1, 4, 7, 8)])
 
   def test_a_tokenizer_alone_needs_no_weights(self):
     self.folder.mkdir()
