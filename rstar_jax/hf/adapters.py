@@ -46,6 +46,11 @@ _KNOWN = frozenset(
 _INITIAL = (True, False, None, "gaussian", "eva", "orthogonal")
 
 
+# What is matched of regular expressions: names of modules, with alternatives.
+# Others can take a time that is exponential in the length of a name.
+_PATTERN = re.compile(r"\^?(?:[\w.|]|\\\.)+")
+
+
 def is_adapter(folder: pathlib.Path) -> bool:
   """Returns whether a local folder holds an adapter.
 
@@ -235,11 +240,14 @@ class _Config:
 def _match(patterns: Fields, module: str) -> str | None:
   """Returns the first pattern that ends a module's name, as PEFT does."""
   for pattern in patterns:
-    try:
-      if re.match(rf"(.*\.)?({pattern})$", module):
-        return pattern
-    except re.error as error:
-      patterns.refuse(pattern, f"by a regular expression: {error}")
+    if not _PATTERN.fullmatch(pattern):
+      patterns.refuse(
+        pattern,
+        "by a regular expression of letters, digits, '_', '.' and '|': name "
+        "the modules one by one",
+      )
+    if re.match(rf"(.*\.)?({pattern})$", module):
+      return pattern
   return None
 
 

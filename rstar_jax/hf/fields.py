@@ -84,15 +84,23 @@ class Fields:
     return Fields(value, self._where, f"{self._inside}{name}.")
 
   def whole(
-    self, name: str, default: Any = NEEDED, *, least=1, null: bool = False
+    self,
+    name: str,
+    default: Any = NEEDED,
+    *,
+    least: int | None = 1,
+    most: int | None = None,
+    null: bool = False,
   ) -> int | None:
-    """Returns a whole number of at least `least`; None is no bound."""
+    """Returns a whole number from `least` to `most`; None is no bound."""
     value = self.value(name, default)
     if value is None and (null or default is None):
       return None
     if type(value) is not int or (least is not None and value < least):
       least = "" if least is None else f" of at least {least}"
       self.refuse(name, f"a whole number{least}", value)
+    if most is not None and value > most:
+      self.refuse(name, f"at most {most}", value)
     return value
 
   def number(

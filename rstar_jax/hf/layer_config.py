@@ -11,6 +11,9 @@ from rstar_jax.hf.family_config import FAMILIES, FULL, SLIDING
 from rstar_jax.hf.fields import NEEDED, Fields
 from rstar_jax.models.config import STEEPNESS, Mixture, ModelConfig
 
+# Far above any model's; lists of layers are compared with each other.
+_MOST_LAYERS = 4096
+
 
 def from_fields(
   file: Fields, family: str, head_dim: int, kv_heads: int
@@ -29,7 +32,7 @@ def from_fields(
   Raises:
     ValueError: the decoder does not compute such layers.
   """
-  count = file.whole("num_hidden_layers")
+  count = file.whole("num_hidden_layers", most=_MOST_LAYERS)
   rotated = [True] * count
   if family == "smollm3":
     every = file.whole("no_rope_layer_interval", 4)

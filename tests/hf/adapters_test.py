@@ -18,6 +18,7 @@ from tokenizers import normalizers
 
 from rstar_jax.config.schema import TrainConfig
 from rstar_jax.hf import adapters, folders
+from rstar_jax.hf.fields import Fields
 from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.models import vocabulary
 from rstar_jax.models.transformer import (
@@ -106,6 +107,8 @@ class RefusedTest(AdapterCase):
     (dict(r=0), "r=0 must be a whole number"),
     (dict(lora_alpha=None), "lora_alpha=None must be"),
     (dict(alpha_pattern={"(": 3}), "must be by a regular expression"),
+    (dict(rank_pattern={"x([a-z_0-9.]+)+x": 8}), "name the modules one by one"),
+    (dict(rank_pattern={"": 8}), "name the modules one by one"),
     (dict(base_model_name_or_path=None), "base_model_name_or_path=None must"),
     (dict(r=5), r"q_proj.lora_A.weight has the shape \(3, 24\), and \(5, 24\)"),
   )
@@ -167,6 +170,27 @@ class RefusedTest(AdapterCase):
     shutil.copytree(first, second)
     self.say(second, base_model_name_or_path=str(first))
     self.refused(second, "an adapter itself: save it merged")
+
+
+class PatternTest(parameterized.TestCase):
+  @parameterized.parameters(
+    ("q_proj", True),
+    ("v_proj|q_proj", True),
+    ("self_attn.q_proj", True),
+    (r"layers\.0\.self_attn\.q_proj", True),
+    ("^model.layers.0.self_attn.q_proj", True),
+    ("^layers.0.self_attn.q_proj", False),
+    ("layers.1.self_attn.q_proj", False),
+    ("proj", False),
+    ("q_pro", False),
+  )
+  def test_names_of_modules(self, pattern, matches):
+    """As `peft.utils.get_pattern_key` matches them: at the end of a name."""
+    found = adapters._match(
+      Fields({"o_proj": 1, pattern: 2}, "file"),
+      "model.layers.0.self_attn.q_proj",
+    )
+    self.assertEqual(found, pattern if matches else None)
 
 
 class SaveTest(AdapterCase):

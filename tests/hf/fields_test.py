@@ -15,6 +15,7 @@ class FieldsTest(parameterized.TestCase):
   def test_what_fits(self):
     self.assertEqual(of(3).whole("a"), 3)
     self.assertEqual(of(-3).whole("a", least=None), -3)
+    self.assertEqual(of(3).whole("a", most=3), 3)
     self.assertIsInstance(of(3).number("a"), float)
     self.assertEqual(of(0.5).part("b").number("c"), 0.5)
     self.assertIs(of(False).flag("a", True), False)
@@ -46,6 +47,10 @@ class FieldsTest(parameterized.TestCase):
   def test_whole_numbers_that_are_none(self, value):
     with self.assertRaisesRegex(ValueError, "a whole number of at least 1"):
       of(value).whole("a")
+
+  def test_a_whole_number_that_is_too_large(self):
+    with self.assertRaisesRegex(ValueError, "some/file: a=4 must be at most 3"):
+      of(4).whole("a", most=3)
 
   @parameterized.parameters(
     "3", True, ([3],), ({},), 0, -1.0, float("nan"), float("inf"), 10**400

@@ -123,6 +123,7 @@ class LayerConfigTest(parameterized.TestCase):
 
   @parameterized.parameters(
     ("smollm3", {"no_rope_layers": [1, 2, 1]}, "a list of 3 times 0 or 1"),
+    ("qwen2", {"num_hidden_layers": 4097}, "=4097 must be at most 4096"),
     ("granite", {"sliding_window": 7}, "2 of 2 layers have it"),
     ("gemma4_moe", {"top_k_experts": 6}, "at most the 5 experts"),
     (
