@@ -151,19 +151,24 @@ def load_reward_model(
 
 
 def read_config(
-  name_or_folder: str | store.Path,
+  name_or_folder: str | store.Path, *, adapted: bool = False
 ) -> tuple[ModelConfig, Mapping[str, Any]]:
   """Returns a model's config, and the fields of its config.json.
 
   An adapter's are its base model's.
+
+  Args:
+    name_or_folder: see `load_policy`.
+    adapted: see `base_of_adapter`.
 
   Raises:
     ValueError: the decoder does not compute the model.
   """
   with store.local(name_or_folder, finding.WEIGHTS) as place:
     path = finding.find(place, weights=False)
-    if adapters.is_adapter(path):
-      return read_config(adapters.base_of(path))
+    base = _base_of(path, name_or_folder, adapted)
+    if base is not None:
+      return read_config(base, adapted=True)
     fields, _, where = _describe(path)
     return model_config.from_fields(fields, str(where)), fields
 
@@ -185,11 +190,35 @@ class _Source:
   where: str
 
 
-def base_of_adapter(name_or_folder: str | store.Path) -> str | None:
-  """Returns the base model that an adapter names, None for other models."""
+def base_of_adapter(
+  name_or_folder: str | store.Path, *, adapted: bool = False
+) -> str | None:
+  """Returns the base model that an adapter names, None for other models.
+
+  Args:
+    name_or_folder: see `load_policy`.
+    adapted: whether the model is an adapter's base, and so no adapter.
+
+  Raises:
+    ValueError: it is one; or this package does not compute such an adapter.
+  """
   with store.local(name_or_folder, finding.WEIGHTS) as place:
     path = finding.find(place, weights=False)
-    return adapters.base_of(path) if adapters.is_adapter(path) else None
+    return _base_of(path, name_or_folder, adapted)
+
+
+def _base_of(
+  path: pathlib.Path, name: str | store.Path, adapted: bool
+) -> str | None:
+  """Does what `base_of_adapter` does, for the local folder of a model."""
+  if not adapters.is_adapter(path):
+    return None
+  if adapted:
+    raise ValueError(
+      f"{name} is the base model of an adapter, and an adapter itself: save "
+      "it merged, and name that folder as the base"
+    )
+  return adapters.base_of(path)
 
 
 @contextlib.contextmanager
@@ -200,17 +229,13 @@ def _open(
 
   Args:
     name_or_folder: see `load_policy`.
-    adapted: whether the model is an adapter's base.
+    adapted: see `base_of_adapter`.
   """
   with store.local(name_or_folder) as place:
     path = finding.find(place)
-    if adapters.is_adapter(path):
-      if adapted:
-        raise ValueError(
-          f"{name_or_folder} is the base model of an adapter, and an adapter "
-          "itself: save it merged, and name that folder as the base"
-        )
-      with _open(adapters.base_of(path), adapted=True) as base:
+    named = _base_of(path, name_or_folder, adapted)
+    if named is not None:
+      with _open(named, adapted=True) as base:
         yield _merged(base, path)
       return
     fields, weights, file = _describe(path)

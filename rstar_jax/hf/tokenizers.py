@@ -30,7 +30,17 @@ def load_tokenizer(
   Raises:
     ValueError: no tokenizer can be read; or, with markers, it changes texts.
   """
-  options: dict[str, Any] = {"add_markers": add_markers, "prompt": prompt}
+  return _load(base, False, add_markers=add_markers, prompt=prompt)
+
+
+def _load(base: store.Path | str, adapted: bool, **options: Any) -> HfTokenizer:
+  """Loads a tokenizer.
+
+  Args:
+    base: see `load_tokenizer`.
+    adapted: see `folders.base_of_adapter`.
+    **options: of `HfTokenizer`.
+  """
   with store.local(base, finding.WEIGHTS) as base:
     # Given a name, the library asks the Hub for each file, repeatedly if there
     # is no network.
@@ -38,9 +48,9 @@ def load_tokenizer(
     file = finding.gguf_file(base)
     if file is None:
       if not any((base / name).exists() for name in _FILES):
-        named = folders.base_of_adapter(base)
+        named = folders.base_of_adapter(base, adapted=adapted)
         if named is not None:
-          return load_tokenizer(named, **options)
+          return _load(named, True, **options)
       return HfTokenizer(base, **options)
     with tempfile.TemporaryDirectory() as folder:
       gguf_tokenizer.save(GgufFile(file).metadata, folder)

@@ -170,6 +170,13 @@ class RefusedTest(AdapterCase):
     shutil.copytree(first, second)
     self.say(second, base_model_name_or_path=str(first))
     self.refused(second, "an adapter itself: save it merged")
+    # One may name itself.
+    self.say(first, base_model_name_or_path=str(first))
+    for folder in (first, second):
+      self.refused(folder, "an adapter itself: save it merged")
+      for read in (folders.read_config, load_tokenizer):
+        with self.assertRaisesRegex(ValueError, "an adapter itself: save it"):
+          read(folder)
 
 
 class PatternTest(parameterized.TestCase):
