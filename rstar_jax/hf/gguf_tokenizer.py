@@ -72,7 +72,7 @@ def save(metadata: Metadata, folder: str | pathlib.Path) -> None:
 
   Raises:
     ValueError: the vocabulary is not a BPE or has a token twice, the split is
-      not one of `SPLITS`, or there are no scores.
+      not one of `SPLITS`, there are no scores, or an id is of no token.
   """
   make = {"gpt2": _byte_level, "llama": _sentence_piece}
   if (kind := metadata.need("tokenizer.ggml.model")) not in make:
@@ -84,9 +84,9 @@ def save(metadata: Metadata, folder: str | pathlib.Path) -> None:
   tokenizer, begins = make[kind](metadata, tokens, kinds)
   _finish(metadata, tokenizer, tokens, kinds, begins)
   named = {
-    name: tokens[i]
+    name: token
     for name, key in _NAMED.items()
-    if (i := metadata.value(f"tokenizer.ggml.{key}_token_id")) is not None
+    if (token := _named(metadata, tokens, key)) is not None
   }
   config = named | {
     "tokenizer_class": "PreTrainedTokenizerFast",
@@ -121,6 +121,26 @@ def _vocabulary(metadata: Metadata) -> tuple[list[str], list[int]]:
     if kind != _UNUSED and token != f"[PAD{i}]"
   )
   return tokens[:used], kinds[:used]
+
+
+def _named(metadata: Metadata, tokens: list[str], name: str) -> str | None:
+  """Returns the token that the file has an id of, None without one.
+
+  The id of padding may be one of the tokens that are left out, or of none.
+
+  Raises:
+    ValueError: the id is of no token.
+  """
+  key = f"tokenizer.ggml.{name}_token_id"
+  index = metadata.value(key)
+  if type(index) is int and 0 <= index < len(tokens):
+    return tokens[index]
+  if index is None or name == "padding":
+    return None
+  raise ValueError(
+    f"{metadata.path}: {key}={index} is none of its {len(tokens)} tokens: give "
+    "a folder with tokenizer.json instead"
+  )
 
 
 def _byte_level(
@@ -167,12 +187,11 @@ def _sentence_piece(
   import tokenizers
   from tokenizers import decoders, models, normalizers
 
-  unknown = metadata.value("tokenizer.ggml.unknown_token_id")
   tokenizer = tokenizers.Tokenizer(
     models.BPE(
       vocab={token: i for i, token in enumerate(tokens)},
       merges=_written_merges(metadata) or _merges(metadata, tokens, kinds),
-      unk_token=None if unknown is None else tokens[unknown],
+      unk_token=_named(metadata, tokens, "unknown"),
       fuse_unk=True,
       byte_fallback=_BYTE in kinds,
     )
@@ -252,7 +271,7 @@ def _finish(
   )
   if metadata.value("tokenizer.ggml.add_bos_token", begins):
     begin = metadata.need("tokenizer.ggml.bos_token_id")
-    token = tokens[begin]
+    token = _named(metadata, tokens, "bos")
     tokenizer.post_processor = processors.TemplateProcessing(
       single=[token, "$A"],
       pair=[token, "$A", token, "$B:1"],

@@ -111,17 +111,17 @@ class GgufTokenizerTest(parameterized.TestCase):
     tokens = tokens or self.tokens(pre)
     if types is None:
       types = [3 if each in SPECIALS else 1 for each in tokens]
-    return self.write(
-      tokenizer_model=values.pop("model", "gpt2"),
-      tokenizer_pre=values.pop("pre_name", pre),
-      token_list=tokens,
-      token_types=types,
-      token_merges=[" ".join(each) for each in model["merges"]],
-      bos_token_id=1,
-      eos_token_id=2,
-      pad_token_id=0,
-      **values,
-    )
+    given = {
+      "tokenizer_model": values.pop("model", "gpt2"),
+      "tokenizer_pre": values.pop("pre_name", pre),
+      "token_list": tokens,
+      "token_types": types,
+      "token_merges": [" ".join(each) for each in model["merges"]],
+      "bos_token_id": 1,
+      "eos_token_id": 2,
+      "pad_token_id": 0,
+    }
+    return self.write(**given | values)
 
   def pieces(self, *, last=(), **values):
     """Writes a file with pieces of SentencePiece, as of Phi-3.
@@ -307,6 +307,30 @@ class GgufTokenizerTest(parameterized.TestCase):
     # The next token gets the first row that only fills the embedding.
     tokenizer.add_special_tokens({"additional_special_tokens": ["<new>"]})
     self.assertEqual(self.encode(tokenizer, "<new>"), [len(tokens) - 2])
+
+  @parameterized.parameters(3, 4, 5, 4294967295)
+  def test_padding_that_is_left_out(self, last):
+    tokens = [*self.tokens("gpt-2"), "[PAD0]", "[PAD1]"]
+    types = [2, 3, 3] + [1] * (len(tokens) - 5) + [5, 5]
+    number = last if last > 5 else len(tokens) - last + 2
+    tokenizer = self.save(tokens=tokens, types=types, pad_token_id=number)
+    there = number < len(tokens) - 2
+    self.assertEqual(tokenizer.pad_token, tokens[number] if there else None)
+
+  @parameterized.product(
+    key=("bos", "eos", "unk"), make=("metadata", "pieces"), far=(False, True)
+  )
+  def test_ids_of_no_token(self, key, make, far):
+    count = len(alike.pieces()[0] if make == "pieces" else self.tokens("gpt-2"))
+    number = 4294967295 if far else count
+    metadata = getattr(self, make)(**{f"{key}_token_id": number})
+    name = {"unk": "unknown"}.get(key, key)
+    with self.assertRaisesRegex(
+      ValueError,
+      f"tiny.gguf: tokenizer.ggml.{name}_token_id={number} is none of its "
+      f"{count} tokens",
+    ):
+      gguf_tokenizer.save(metadata, self.folder / "new")
 
   def test_config(self):
     template = "{% for m in messages %}<|im_start|>{{ m.content }}{% endfor %}"
