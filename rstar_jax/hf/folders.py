@@ -138,8 +138,9 @@ def load_reward_model(
 
   Returns:
     A model with values 2 p - 1 in [-1, 1], with p the probability that its
-    input is good; with a single label, tanh(raw / 5) in (-1, 1), which keeps
-    the order of raw values. A PPM of `save_ppm` keeps its own head.
+    input is good. Where there is no p, the value keeps the order of raw values
+    in (-1, 1): tanh(raw / 5) of a classifier's single label, tanh(raw / 2) of
+    Qwen2.5-Math-RM. A PPM of `save_ppm` keeps its own head.
   """
   with _open(name_or_folder) as source:
     config = model_config.from_fields(source.fields, source.where)
