@@ -1,8 +1,8 @@
 """Converts a Qwen2 model to an equivalent Llama, and back.
 
-`transformers` assumes Qwen2's word splitting for the tokenizer of a "qwen2"
-model. A model with another tokenizer is therefore written as a Llama, the same
-network up to one bias.
+`transformers` assumes Qwen2's word splitting, and NFC, for the tokenizer of a
+"qwen2" model. A model with another tokenizer is therefore written as a Llama,
+the same network up to one bias.
 """
 
 import dataclasses

@@ -78,8 +78,8 @@ class HfTokenizer:
     bos_ids: ids that the tokenizer adds before a text: begin-of-text, or none.
     bos_id: id of begin-of-text, whether it is added or not; None without one.
     prompt: returns the text before a question's first step.
-    misread_in: "qwen2" unless it splits words as Qwen2's: for this model type
-      `AutoTokenizer` overrides tokenizer.json.
+    misread_in: "qwen2" unless it composes characters (NFC) and splits words as
+      Qwen2's: for this model type `AutoTokenizer` overrides tokenizer.json.
   """
 
   def __init__(
@@ -115,7 +115,7 @@ class HfTokenizer:
       self._tokenizer.add_bos_token = True
       self.bos_ids = _before(backend)
     written = json.loads(backend.to_str())
-    self.misread_in = () if _splits_as_qwen2(written) else ("qwen2",)
+    self.misread_in = () if _reads_as_qwen2(written) else ("qwen2",)
     specials = {x["id"] for x in written["added_tokens"] if x["special"]}
     # The least number of rows of a model that it belongs to.
     self._learnt = next(
@@ -241,12 +241,16 @@ def _begins(name_or_folder: str) -> bool:
   return bool(fields.get("add_bos_token") and fields.get("bos_token"))
 
 
-def _splits_as_qwen2(written: Mapping[str, Any]) -> bool:
+def _reads_as_qwen2(written: Mapping[str, Any]) -> bool:
+  """Returns whether texts become words as those of `Qwen2Tokenizer`."""
   from transformers.models.qwen2 import tokenization_qwen2
 
   regex = {"Regex": tokenization_qwen2.PRETOKENIZE_REGEX}
-  parts = as_written.parts(written, "pre_tokenizer")
-  return any(part.get("pattern") == regex for part in parts)
+  split = as_written.parts(written, "pre_tokenizer")
+  normalised = as_written.parts(written, "normalizer")
+  return [part["type"] for part in normalised] == ["NFC"] and any(
+    part.get("pattern") == regex for part in split
+  )
 
 
 def _load(name_or_folder: str):

@@ -11,6 +11,7 @@ from rstar_jax.steps import prompts
 from rstar_jax.steps.tokenizer import HfTokenizer, encode_solution
 from tests.hf.folders_test import BASE_MODEL, GOLDEN, FolderCase, make
 from tests.parity import cases
+from tests.steps import alike
 
 
 class SavingTest(FolderCase):
@@ -23,6 +24,22 @@ class SavingTest(FolderCase):
     self.assert_same(model, loaded)
     self.assertEqual(loaded.config, model.config)
     self.assertEqual(loaded.config.family, "qwen2")
+
+  @parameterized.parameters(("qwen2", "qwen2"), ("r1", "llama"))
+  def test_servers_read_composed_characters_alike(self, name, family):
+    """By AutoTokenizer, which composes them in a folder of "qwen2"."""
+    import transformers
+
+    source = self.create_tempdir().full_path
+    alike.write(name, source)
+    tokenizer = HfTokenizer(source)
+    model = make(vocab_size=tokenizer.vocab_size)
+    saving.save_policy(model, self.folder, tokenizer=tokenizer)
+    self.assertEqual(folders.read_config(self.folder)[0].family, family)
+    read = transformers.AutoTokenizer.from_pretrained(self.folder)
+    for text in ("caf\u00e9", "cafe\u0301"):
+      ids = read.encode(text, add_special_tokens=False)
+      self.assertEqual(ids, tokenizer.encode(text))
 
   @parameterized.parameters("Is it {{ 3 }}?", "<code>x</code>\n\n  y \u00e9")
   def test_a_chat_of_others_is_the_prompt_of_training(self, question):

@@ -10,6 +10,7 @@ from unittest import mock
 import tokenizers
 import transformers
 from absl.testing import absltest, parameterized
+from tokenizers import normalizers
 
 import rstar_jax
 from rstar_jax.data.synthetic import generator
@@ -54,6 +55,19 @@ class HfTokenizerTest(parameterized.TestCase):
     folder = self.create_tempdir().full_path
     own = transformers.Qwen2Tokenizer()
     own.train_new_from_iterator(texts("train"), 300).save_pretrained(folder)
+    self.assertEmpty(tokenizer_lib.HfTokenizer(folder).misread_in)
+    # R1's distills split alike and compose no characters.
+    file = pathlib.Path(folder) / "tokenizer.json"
+    backend = tokenizers.Tokenizer.from_file(str(file))
+    nfc, lower = normalizers.NFC(), normalizers.Lowercase()
+    for parts in (None, [], [lower], [nfc, lower]):
+      whole = None if parts is None else normalizers.Sequence(parts)
+      backend.normalizer = whole
+      backend.save(str(file))
+      loaded = tokenizer_lib.HfTokenizer(folder, add_markers=False)
+      self.assertIn("qwen2", loaded.misread_in)
+    backend.normalizer = normalizers.Sequence([nfc])
+    backend.save(str(file))
     self.assertEmpty(tokenizer_lib.HfTokenizer(folder).misread_in)
 
   @parameterized.parameters(*generator.SPLITS)
