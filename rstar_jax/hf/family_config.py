@@ -21,6 +21,8 @@ class Family:
   # Prefix of the class names, and of the one with a scalar head if it differs.
   name: str
   scalar_name: str = ""
+  # Whether `transformers` has the class with a scalar head.
+  scalar: bool = True
   # Quantisations that the weights may have.
   quantised: tuple[str, ...] = ()
   # None is num_attention_heads.
@@ -146,7 +148,7 @@ FAMILIES = {
     scaled=True,
     fixed=_NO_BIAS,
   ),
-  "granite": Family("Granite", biases=_BOTH_BIASES),
+  "granite": Family("Granite", scalar=False, biases=_BOTH_BIASES),
   "smollm3": Family(
     "SmolLM3",
     kv_heads=4,
@@ -181,6 +183,7 @@ FAMILIES = {
   ),
   "gemma4_text": Family(
     "Gemma4",
+    scalar=False,
     every=6,
     bases=_GEMMA_BASES,
     scalings=(*_SCALINGS_BY_KIND, "proportional"),

@@ -1,5 +1,6 @@
 """The model card, README.md, of a saved model."""
 
+from rstar_jax.hf.family_config import FAMILIES
 from rstar_jax.models.config import ModelConfig
 from rstar_jax.steps import grammar, prompts
 
@@ -37,7 +38,7 @@ decoding.
 
 _PPM = """\
 ---
-library_name: transformers
+library_name: {library}
 pipeline_tag: text-classification
 tags: [rstar-math, process-preference-model, reward-model]
 ---
@@ -47,6 +48,10 @@ A sequence classifier with one label (`{architecture}`, {size}) that values a
 partial solution at its last token. It was trained on preferences between steps,
 so its values rank steps of one problem; they are not probabilities.
 
+{use}
+"""
+
+_PPM_THERE = """\
 **The logit of `transformers` is the raw value. The value is {formula}, in
 (-1, 1); the tanh is not part of the saved network, so apply it yourself.**
 
@@ -64,8 +69,26 @@ marker (with the `{output}...{end_of_output}` that follows the last code):
 
 ```
 {prompt}
+```"""
+
+_PPM_HERE = """\
+`transformers` has no classifier of this family, so only rstar_jax loads it. The
+value is {formula} of the scalar head, in (-1, 1):
+
+```python
+import rstar_jax as rj
+
+ppm, tokenizer = rj.load_ppm(FOLDER), rj.load_tokenizer(FOLDER)
+values = rj.step_values(ppm, tokenizer, QUESTION, STEPS)
 ```
-"""
+
+STEPS is a list of the steps so far, each up to its closing marker (with the
+`{output}...{end_of_output}` that follows the last code). The last of the values
+is that of the partial solution. The steps come after this prompt:
+
+```
+{prompt}
+```"""
 
 _ADAPTER = """\
 ---
@@ -126,7 +149,12 @@ def render(
     "tanh": ("tanh(logit)", "torch.tanh(raw)"),
     "logit": ("tanh(logit / 5)", "torch.tanh(raw / 5)"),
   }[head]
-  return _PPM.format(formula=formula, code=code, **texts)
+  there = FAMILIES[config.family].scalar
+  use = (_PPM_THERE if there else _PPM_HERE).format(
+    formula=formula, code=code, **texts
+  )
+  library = "transformers" if there else "rstar_jax"
+  return _PPM.format(library=library, use=use, **texts)
 
 
 def _size(count: int) -> str:

@@ -1,7 +1,8 @@
 """Saves models as Hugging Face folders, which `transformers` loads.
 
-It needs neither torch nor `transformers`. Tensors are gathered and written one
-by one.
+It has no classifier for some families (`Family.scalar`), so their PPMs only
+this package loads. Saving needs neither torch nor `transformers`. Tensors are
+gathered and written one by one.
 """
 
 import itertools
@@ -47,6 +48,8 @@ def save_ppm(
   ppm: Transformer, folder: str | store.Path, **options: Any
 ) -> None:
   """Writes a PPM as a sequence classifier with one label.
+
+  `transformers` loads it, unless it has no classifier of the family.
 
   Args:
     ppm: a model with a scalar head, whose form is written as "rstar_head".
