@@ -20,6 +20,7 @@ from rstar_jax.hf import (
   tensors,
 )
 from rstar_jax.models import llama_form, sharding
+from rstar_jax.models.config import ModelConfig
 from rstar_jax.models.transformer import Path, Transformer, arrays_of
 from rstar_jax.steps.tokenizer import Tokenizer
 from rstar_jax.storage import json_io, store
@@ -61,6 +62,34 @@ def save_ppm(
   _save(ppm, folder, **options)
 
 
+def check(config: ModelConfig, tokenizer: Tokenizer, where: str) -> None:
+  """Checks that a policy can be saved with a tokenizer, before it is trained.
+
+  Args:
+    config: the model's config.
+    tokenizer: with which it is saved.
+    where: name of the model, for the error message.
+
+  Raises:
+    ValueError: the family's config.json cannot express the config.
+  """
+  if _is_misread(config, tokenizer):
+    config = llama_form.config_of(config)
+  try:
+    model_config.to_fields(config, "lm")
+  except ValueError as error:
+    raise ValueError(
+      f"{where} loads, but once trained it could not be saved with its "
+      f"tokenizer: {error}; train another model"
+    ) from None
+
+
+def _is_misread(config: ModelConfig, tokenizer: Tokenizer | None) -> bool:
+  """Returns whether a model is written as the Llama that computes the same."""
+  misread = () if tokenizer is None else tokenizer.misread_in
+  return config.family in misread and not any(config.windows())
+
+
 def _parts(
   entries: Sequence[families.Entry],
   arrays: Mapping[Path, jax.Array],
@@ -98,8 +127,7 @@ def _save(
     shard_bytes: most bytes of a file of weights.
   """
   form = {}
-  misread = () if tokenizer is None else tokenizer.misread_in
-  if model.config.family in misread and not any(model.config.windows()):
+  if _is_misread(model.config, tokenizer):
     model, form = llama_form.from_qwen2(model), {folders.FORM_OF: "qwen2"}
   config = model.config
   fields = model_config.to_fields(config, model.head) | form

@@ -9,7 +9,13 @@ import dataclasses
 
 import jax.numpy as jnp
 
+from rstar_jax.models.config import ModelConfig
 from rstar_jax.models.transformer import Transformer, arrays_of, from_arrays
+
+
+def config_of(config: ModelConfig) -> ModelConfig:
+  """Returns the config of `from_qwen2` of a model with this config."""
+  return dataclasses.replace(config, family="llama", o_bias=True)
 
 
 def from_qwen2(model: Transformer) -> Transformer:
@@ -19,7 +25,7 @@ def from_qwen2(model: Transformer) -> Transformer:
     model: of family "qwen2", without a sliding window, with any head. The
       result shares its arrays.
   """
-  config = dataclasses.replace(model.config, family="llama", o_bias=True)
+  config = config_of(model.config)
   arrays = arrays_of(model)
   zeros = jnp.zeros(config.embed_dim, config.param_dtype)
   for i in range(config.num_layers):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from rstar_jax.config.schema import Config, TrainConfig
-from rstar_jax.hf import folders
+from rstar_jax.hf import folders, saving
 from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.models import meshes, sharding, vocabulary
 from rstar_jax.models.transformer import Transformer
@@ -94,6 +94,15 @@ def check_rows(tokenizer: HfTokenizer, name: store.Path | str) -> None:
     ValueError: see `HfTokenizer.known_to`; or the model is none that loads.
   """
   tokenizer.known_to(folders.merged_fields(name)["vocab_size"])
+
+
+def check_saved(tokenizer: HfTokenizer, name: store.Path | str) -> None:
+  """Checks, by its config.json alone, that a model can be saved when trained.
+
+  Raises:
+    ValueError: see `saving.check`; or the model is none that loads.
+  """
+  saving.check(folders.read_config(name)[0], tokenizer, str(name))
 
 
 def _tokenizer_of(context: Context, name: str) -> HfTokenizer:

@@ -155,11 +155,14 @@ def _check_stages(context: Context) -> None:
       models.check_policy(context, name)
   if "sft" in config.trainings and config.sft_from not in ("base", "last"):
     models.check_policy(context, config.sft_from)
+    models.check_saved(context.tokenizer, config.sft_from)
   rewards = {each.ppm for each in config.rounds} | {config.eval.reward_model}
   for name in sorted(rewards - {""}):
     backends.check_score(name)
   _check_writer(context)
-  models.check_rows(context.tokenizer, models.base(config))
+  base = models.base(config)
+  models.check_rows(context.tokenizer, base)
+  models.check_saved(context.tokenizer, base)
 
 
 def _check_writer(context: Context) -> None:

@@ -1,5 +1,7 @@
 """Tests of what is written as Hugging Face folders."""
 
+import dataclasses
+
 import numpy as np
 import safetensors.numpy
 from absl.testing import absltest, parameterized
@@ -57,6 +59,21 @@ class SavingTest(FolderCase):
     asked = prompts.prompt(question)
     self.assertEqual(ids, encode_solution(tokenizer, asked, ()))
     self.assertEqual(read.decode(ids), asked)
+
+  def test_what_cannot_be_written_is_told_before_it_is_trained(self):
+    """Llama has no heads whose number does not divide the width."""
+    odd = make(num_heads=5, num_kv_heads=5, head_dim=4).config
+    own = self.create_tempdir().full_path
+    alike.write("qwen2", own)
+    saving.check(odd, HfTokenizer(own), "org/odd")
+    other = HfTokenizer(BASE_MODEL)
+    saving.check(make().config, other, "org/even")
+    saving.check(dataclasses.replace(odd, sliding_window=7), other, "org/odd")
+    with self.assertRaisesRegex(
+      ValueError,
+      "^org/odd loads, but .*hidden_size=24 .* num_attention_heads=5",
+    ):
+      saving.check(odd, other, "org/odd")
 
   def test_qwen2_with_a_window_stays_one(self):
     tokenizer = HfTokenizer(BASE_MODEL)

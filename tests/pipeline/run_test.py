@@ -357,6 +357,20 @@ class RefusedTest(absltest.TestCase):
     self.context.config.policy.path = str(folder)
     self.assert_refused("^the tokenizer has 768 tokens and the model rows for")
 
+  def test_models_that_could_not_be_saved(self):
+    """A Qwen2 beside a foreign tokenizer is saved as Llama, if it can be."""
+    folder = self.context.workdir.parent / "odd"
+    config = testing.tiny_model(vocab_size=768, num_layers=1)
+    config = dataclasses.replace(config, num_heads=5, num_kv_heads=5)
+    saving.save_policy(Transformer(config, rngs=nnx.Rngs(0)), folder)
+    self.context.tokenizer.save(folder)
+    message = f"^{folder} loads, but once trained it could not be saved"
+    self.context.config.sft_from = str(folder)
+    self.assert_refused(message)
+    self.context.config.sft_from = "base"
+    self.context.config.policy.path = str(folder)
+    self.assert_refused(message)
+
   def test_a_policy_of_other_tokens(self):
     name = self.of_other_tokens()
     self.context.config.sft_from = name
