@@ -27,7 +27,7 @@ from rstar_jax.hf import (
   reward_heads,
   tensors,
 )
-from rstar_jax.hf.fields import read_json
+from rstar_jax.hf.fields import Fields, read_json
 from rstar_jax.hf.gguf import GgufFile
 from rstar_jax.models import llama_form, sharding
 from rstar_jax.models.config import ModelConfig
@@ -39,6 +39,8 @@ BASE_MODEL = pathlib.Path(__file__).parents[1] / "base_model"
 
 # The field with the original family of a model that is saved as a Llama.
 FORM_OF = "rstar_family"
+# Dtypes that weights may be read in by their file's own field.
+_DTYPES = ("float32", "bfloat16", "float16")
 # Tensors of old files that are not weights.
 _BUFFERS = ("rotary_emb.inv_freq", "attn.bias", "attn.masked_bias")
 
@@ -302,7 +304,7 @@ def _load(
   """
   config = model_config.from_fields(source.fields, source.where)
   if dtype is None:
-    dtype = source.fields.get("dtype") or source.fields.get("torch_dtype")
+    dtype = _own_dtype(source)
   name = jnp.dtype(dtype or jnp.float32).name
   config = dataclasses.replace(
     config, param_dtype=name, dtype=jnp.dtype(compute_dtype or name).name
@@ -337,6 +339,16 @@ def _load(
   if source.fields.get(FORM_OF) == "qwen2":
     return llama_form.to_qwen2(model)
   return model
+
+
+def _own_dtype(source: _Source) -> str | None:
+  """Returns the dtype that config.json names, None without one."""
+  fields = Fields(source.fields, source.where)
+  name = "dtype" if fields.value("dtype", None) else "torch_dtype"
+  dtype = fields.value(name, None) or None
+  if dtype not in (None, *_DTYPES):
+    fields.refuse(name, f"one of {', '.join(_DTYPES)}: or give a dtype")
+  return dtype
 
 
 def _planned(

@@ -191,6 +191,28 @@ class FoldersTest(FolderCase):
     self.assertEqual(mixed.config.dtype, "bfloat16")
     self.assertEqual(mixed.embedding.get_value().dtype, jnp.float32)
 
+  @parameterized.parameters("dtype", "torch_dtype")
+  def test_dtypes_of_a_file(self, name):
+    saving.save_policy(make(), self.folder)
+    file = self.folder / "config.json"
+    fields = json.loads(file.read_text())
+    del fields["torch_dtype"]
+    for said, expected in (
+      (None, "float32"),
+      ("float16", "float16"),
+      ("bfloat16", "bfloat16"),
+    ):
+      file.write_text(json.dumps(fields | {name: said}))
+      own = folders.load_policy(self.folder, None)
+      self.assertEqual(own.config.param_dtype, expected)
+    for said in ("auto", "torch.bfloat16", "int8", 16, ["float32"]):
+      file.write_text(json.dumps(fields | {name: said}))
+      with self.assertRaisesRegex(
+        ValueError, f"^{file}: {name}=.* must be one of float32, bfloat16, fl"
+      ):
+        folders.load_policy(self.folder, None)
+      folders.load_policy(self.folder)
+
   def test_reward_model_of_others(self):
     score = np.random.default_rng(0).normal(size=24).astype(np.float32)
     compare.write_classifier(GOLDEN / "llama_bias", score, self.folder)
