@@ -21,7 +21,8 @@ policy's alone, and the PPM's where the next round's search needs it);
 each algorithm, round and set has their means over seeds, with 95% bootstrap
 intervals over problems, of which each one's results are averaged over seeds
 first; and "less paper", the paired difference. Points that are there are not
-made again.
+made again. A round that was interrupted while it trained has to be removed,
+since nobody knows what it has cost.
 
 The defaults are for configs/tiny.py.
 """
@@ -41,7 +42,7 @@ from rstar_jax.data import problems as problems_lib
 from rstar_jax.evaluation import intervals
 from rstar_jax.pipeline import backends
 from rstar_jax.search import sampling
-from rstar_jax.storage import manifests
+from rstar_jax.storage import json_io, layout, manifests
 
 _CONFIG = flags.DEFINE_string(
   "config", "configs/tiny.py", "Config file of the runs."
@@ -133,7 +134,20 @@ def spent() -> tuple[float, float]:
 
 
 def train(config: rj.Config, folder: pathlib.Path, round_: int) -> dict:
-  """Trains the policy of a round; returns what it cost."""
+  """Trains the policy of a round; returns what it cost.
+
+  Raises:
+    ValueError: another process trained a part of the round.
+  """
+  path = folder / f"cost-{round_}.json"
+  if path.exists():
+    return json.loads(path.read_text())
+  begun = folder / layout.round_name(round_)
+  if begun.exists():
+    raise ValueError(
+      f"{begun} was interrupted while it was trained, so its seconds are not "
+      "known; remove it and run the same command again"
+    )
   before = spent()
   with rj.open_run(config, folder) as context:
     stages = ["rollout"]
@@ -148,7 +162,9 @@ def train(config: rj.Config, folder: pathlib.Path, round_: int) -> dict:
   # Its workers have ended.
   cpu, wall = (b - a for a, b in zip(before, spent(), strict=True))
   tokens = trees["generated_tokens"]
-  return {"tokens": tokens, "cpu_seconds": cpu, "seconds": wall}
+  cost = {"tokens": tokens, "cpu_seconds": cpu, "seconds": wall}
+  json_io.write(path, cost)
+  return cost
 
 
 def measure(config: rj.Config, folder: pathlib.Path, round_: int) -> dict:
@@ -239,7 +255,7 @@ def main(_):
         if not path.exists():
           cost = train(config, folder, round_) if round_ else total
           found = {"cost": cost, "sets": measure(config, folder, round_)}
-          path.write_text(json.dumps(found))
+          json_io.write(path, found)
         found = json.loads(path.read_text())
         total = {
           key: total[key] + (found["cost"][key] if round_ else 0)
