@@ -3,7 +3,9 @@
   python -m benchmarks.fleet --round=4 --topology=v5e:4x4
 
 prints tokens per second and chip, the share of token slots that compute what is
-needed, and what else keeps the device waiting. Lengths, sandbox and grader are
+needed, and what else keeps the device waiting: of all problems, and of the
+middle, in which all trees are in flight, if more than these are searched.
+Lengths, sandbox and grader are
 recorded (fleet_work.py); a call of a program takes what
 `rstar_jax/tools/aot/cost.py` says, at the efficiency that the plan assumes.
 Nothing here is measured on a TPU.
@@ -28,7 +30,7 @@ from rstar_jax.tools.aot import chips, cost, plan, programs
 _ROUND = flags.DEFINE_enum("round", "4", [*ROUNDS], "Round of the paper.")
 _TOPOLOGY = flags.DEFINE_string("topology", "v5e:4x4", "TPU slice.")
 _PROBLEMS = flags.DEFINE_integer(
-  "problems", 200, "Problems that the host searches."
+  "problems", 200, "Problems that the host searches.", 1
 )
 _SLOW = flags.DEFINE_float("slow", 0.0, "Share of programs that time out.")
 _LINKS = flags.DEFINE_bool(
@@ -471,7 +473,8 @@ def main(_) -> None:
   whole = simulation.run()
   print(json.dumps(row_of(whole, host) | {"of": "all problems"}))
   # Until the last problem begins all trees are in flight.
-  print(json.dumps(row_of(simulation.steady, host) | {"of": "the middle"}))
+  if simulation.steady.seconds:
+    print(json.dumps(row_of(simulation.steady, host) | {"of": "the middle"}))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
 """The simulation of a host, against what is worked out by hand."""
 
+import contextlib
 import dataclasses
+import io
+import json
 
 import numpy as np
-from absl.testing import absltest, parameterized
+from absl.testing import absltest, flagsaver, parameterized
 
 from benchmarks import fleet
 from benchmarks.fleet import Host, Pages, Simulation, Workers
@@ -112,6 +115,22 @@ class SimulationTest(parameterized.TestCase):
     seconds = 1 / rates["decode"] + a.scored / rates["score"]
     ratio = found["tokens_per_second_per_chip"] * seconds
     self.assertBetween(ratio, 0.85, 1.15)
+
+
+class MainTest(parameterized.TestCase):
+  @parameterized.parameters(
+    (2, ["all problems"]), (3, ["all problems", "the middle"])
+  )
+  def test_the_middle_is_where_all_trees_are_in_flight(self, problems, parts):
+    with (
+      flagsaver.flagsaver(round="2", problems=problems, in_flight=2),
+      contextlib.redirect_stdout(io.StringIO()) as out,
+    ):
+      fleet.main([])
+    lines = [json.loads(each) for each in out.getvalue().splitlines()]
+    self.assertEqual([each["of"] for each in lines], parts)
+    for each in lines:
+      self.assertGreater(each["tokens_per_second_per_chip"], 0)
 
 
 class PagesTest(absltest.TestCase):
