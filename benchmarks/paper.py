@@ -37,42 +37,51 @@ _LEARNT = flags.DEFINE_multi_string(
 _FIGURE = flags.DEFINE_string(
   "figure", None, "Path of the figures, without suffix."
 )
-# Of each problem, for each seed, whether it was solved: [S, N].
-Right = np.ndarray
+# Of each seed, whether each problem was solved, by its id.
+Right = Sequence[Mapping[str, bool]]
 Folders = Sequence[pathlib.Path]
 
 
 def cell(right: Right | None) -> str:
   """Writes an accuracy: "mean [interval] (lowest-highest seed)" in percent."""
-  if right is None:
+  values = stacked(right)
+  if values is None:
     return "-"
-  ends = intervals.crossed(right, rng.seed_for(0, "cell"))
-  each = right.mean(axis=1)
+  ends = intervals.crossed(values, rng.seed_for(0, "cell"))
+  each = values.mean(axis=1)
   return (
-    f"{intervals.percent(right.mean(), *ends)} "
+    f"{intervals.percent(values.mean(), *ends)} "
     f"({100 * each.min():.0f}-{100 * each.max():.0f})"
   )
 
 
 def against(first: Right | None, second: Right | None) -> str:
-  """Writes a difference in points, and whether it can be told from none."""
+  """Writes a difference in points, and whether it can be told from none.
+
+  It is of the problems that all seeds of both have.
+  """
   if first is None or second is None:
     return "-"
-  apart = first - second
+  both = stacked([*first, *second])
+  if both is None:
+    return "-"
+  apart = both[: len(first)] - both[len(first) :]
   low, high = intervals.crossed(apart, rng.seed_for(0, "against"))
   said = intervals.percent(apart.mean(), low, high, signed=True)
   return said + (", not distinguishable" if low <= 0 <= high else "")
 
 
-def stacked(found: Sequence[Mapping[str, bool]]) -> Right | None:
-  """Returns what each seed made of the problems that all have, [S, N]."""
+def stacked(found: Right | None) -> np.ndarray | None:
+  """Returns what each seed made of the problems that all have, float [S, N]."""
+  if found is None:
+    return None
   shared = [name for name in found[0] if all(name in each for each in found)]
   if not shared:
     return None
   return np.array([[each[name] for name in shared] for each in found], float)
 
 
-def evaluated(runs: Folders, round_: int, method: str) -> Right | None:
+def evaluated(runs: Folders, round_: int, method: str) -> Right:
   """Returns what an evaluation's method made of each problem."""
   found = []
   for run in runs:
@@ -83,7 +92,7 @@ def evaluated(runs: Folders, round_: int, method: str) -> Right | None:
     ]
     outcomes = methods.solve(records, method, len(records), "best")
     found.append({each.problem_id: each.right for each in outcomes})
-  return stacked(found)
+  return found
 
 
 class Study:
@@ -106,12 +115,10 @@ class Study:
     """Returns what was right after so many units, None where a run lacks it."""
     if not all((reward, method) in each for each in self._groups):
       return None
-    return stacked(
-      [
-        tables.right_by_problem(each[reward, method], choice, units)
-        for each in self._groups
-      ]
-    )
+    return [
+      tables.right_by_problem(each[reward, method], choice, units)
+      for each in self._groups
+    ]
 
   def tokens(self, reward: str, method: str, units: int) -> float:
     """Returns the mean generated tokens of a problem after so many units."""
@@ -248,9 +255,10 @@ def trajectories(runs: Folders, rounds: int) -> tuple[list[str], dict, dict]:
   rows, numbers, costs = [], {}, {}
   for name, (reward, method, choice) in curves.items():
     found = [study.right(reward, method, choice, n) for n in sizes]
-    if found[0] is None:
+    values = [stacked(each) for each in found]
+    if values[0] is None:
       continue
-    accuracy = [100 * float(each.mean()) for each in found]
+    accuracy = [100 * float(each.mean()) for each in values]
     tokens = [study.tokens(reward, method, n) for n in sizes]
     numbers[name] = list(zip(sizes, accuracy, strict=True))
     costs[name] = list(zip(tokens, accuracy, strict=True))

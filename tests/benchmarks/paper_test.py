@@ -19,14 +19,27 @@ class WordsTest(absltest.TestCase):
     np.testing.assert_array_equal(paper.stacked([one, two]), [[1, 1], [1, 0]])
     self.assertIsNone(paper.stacked([one, {"d": True}]))
 
+  def test_differences_are_of_the_same_problems(self):
+    one = [{"a": True, "b": False, "c": True}] * 2
+    # The same results in another order are no difference at all.
+    other = [{"b": False, "c": True, "a": True}] * 2
+    same = "+0.0 [+0.0, +0.0], not distinguishable"
+    self.assertEqual(paper.against(one, other), same)
+    # Of "a" and "c" alone, in one of two seeds.
+    less = [{"d": True, "c": True, "a": True}, {"c": False, "a": False}]
+    self.assertStartsWith(paper.against(one, less), "+50.0 [")
+    self.assertEqual(paper.against(one, [{"d": True}]), "-")
+
   def test_words(self):
-    one = np.array([[1, 1, 0, 1], [1, 1, 1, 1]], float)
+    rows = [[True, True, False, True], [True] * 4]
+    one, none, all_ = (
+      [dict(enumerate(row)) for row in each]
+      for each in (rows, [[False] * 4] * 2, [[True] * 4] * 2)
+    )
     self.assertRegex(paper.cell(one), r"^87\.5 \[.*\] \(75-100\)$")
     self.assertEqual(paper.cell(None), "-")
     self.assertIn("not distinguishable", paper.against(one, one))
-    self.assertEqual(
-      paper.against(one * 0 + 1, one * 0), "+100.0 [+100.0, +100.0]"
-    )
+    self.assertEqual(paper.against(all_, none), "+100.0 [+100.0, +100.0]")
 
 
 def record(problem, source, reward, rows, spent):
@@ -100,12 +113,12 @@ class TablesTest(absltest.TestCase):
     runs = self.runs()
     study = paper.Study(runs, 1)
     np.testing.assert_array_equal(
-      study.right("", "greedy", "first", 1), [[1, 0], [0, 1]]
+      paper.stacked(study.right("", "greedy", "first", 1)), [[1, 0], [0, 1]]
     )
     # The second answer, right each time, has a value of 0.9 in the first
     # problem and of 0.1, below 0.5, in the second.
     np.testing.assert_array_equal(
-      study.right("ppm", "mcts", "best", 2), [[1, 0], [1, 1]]
+      paper.stacked(study.right("ppm", "mcts", "best", 2)), [[1, 0], [1, 1]]
     )
     self.assertIsNone(study.right("orm", "mcts", "best", 2))
     # What one run lacks is not there.
@@ -227,7 +240,8 @@ class EvaluationTest(absltest.TestCase):
       )
       runs.append(run)
     np.testing.assert_array_equal(
-      paper.evaluated(runs, 0, "policy"), [[1, 0, 0], [1, 1, 0]]
+      paper.stacked(paper.evaluated(runs, 0, "policy")),
+      [[1, 0, 0], [1, 1, 0]],
     )
     lines = "\n".join(paper.by_round(runs, 1))
     self.assertRegex(lines, r"\| 1 +\| 25 \(25-25\) \| 38 \(25-50\)")
