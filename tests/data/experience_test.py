@@ -86,7 +86,7 @@ class ExperienceTest(parameterized.TestCase):
     for seed in range(6):
       # Two trees of one question share its prompt, and more.
       trees = [random_tree(q, seed * 9 + n) for n, q in enumerate("aab")]
-      for length in (80, 999):
+      for length in (68, 999):
         with self.subTest(f"{seed} {length}"):
           self.compare(trees, kind, length)
 
