@@ -1,6 +1,7 @@
 """Tests of rotary positions: as complex rotations, and by hand.
 
-That every scaling is that of `transformers` is held by tests/io/hf_golden_test.
+That every scaling is that of `transformers` is held by
+tests/hf/folders_golden_test.
 """
 
 import dataclasses
