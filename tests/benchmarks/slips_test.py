@@ -20,14 +20,17 @@ def candidate(code: str, finish="step") -> Candidate:
 
 
 class JudgeTest(absltest.TestCase):
-  def test_by_hand(self):
+  def setUp(self):
+    super().setUp()
     question = Question("one", {"x": "Kara"}, ("Kara",))
     bodies, result = solutions.solve(list(FACTS), question, None)
     steps = solutions.solution(bodies, "Kara", str(result))
     problem = Problem("", "", "37", "synthetic/orchard", 2)
-    solved = SolvedProblem(problem, steps, FACTS, question)
+    self.solved = SolvedProblem(problem, steps, FACTS, question)
+
+  def test_by_hand(self):
     found = slips.judge(
-      solved,
+      self.solved,
       1,
       [
         candidate("Kara = Mila + 7"),
@@ -51,6 +54,19 @@ class JudgeTest(absltest.TestCase):
         "distinct": 5,
       },
     )
+
+  def test_what_a_vote_may_find(self):
+    right, wrong, unclear = map(
+      candidate, ("Kara = 37", "Kara = Mila - 7", "Kara = Beren + 7")
+    )
+    for found, some_right, mostly_wrong in (
+      ([wrong, unclear], 0.0, 1.0),
+      ([wrong, right], 1.0, 1.0),
+      ([right, right, wrong], 1.0, 0.0),
+    ):
+      judged = slips.judge(self.solved, 1, found)
+      self.assertEqual(judged["some_right"], some_right)
+      self.assertEqual(judged["mostly_wrong"], mostly_wrong)
 
 
 if __name__ == "__main__":

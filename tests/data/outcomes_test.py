@@ -60,17 +60,19 @@ class OutcomesTest(absltest.TestCase):
       "unsolved": Outcome("unsolved", 1, wrong=1, tokens=30),
       "none": Outcome("none", 1, tokens=500),
       "elsewhere": Outcome("elsewhere", 1, tokens=9000),
+      "silent": Outcome("silent", 1, tokens=0),
     }
-    ids = ["alike", "unsolved", "quick", "new", "none", "long", "newer"]
+    ids = ["alike", "silent", "unsolved", "quick", "new", "none", "long"]
+    ids.append("newer")
     found = outcomes.hardest_first(ids, before)
     self.assertEqual(
       [ids[place] for place in found],
-      ["new", "newer", "none", "unsolved", "long", "alike", "quick"],
+      ["new", "newer", "none", "unsolved", "silent", "long", "alike", "quick"],
     )
     # Problems alike stay as they are.
     found = outcomes.hardest_first(["quick", "alike"], before)
     self.assertEqual(found, [0, 1])
-    self.assertEqual(outcomes.hardest_first(ids, {}), list(range(7)))
+    self.assertEqual(outcomes.hardest_first(ids, {}), list(range(8)))
 
   def test_counts_are_those_of_the_trees_themselves(self):
     found = trees()

@@ -9,7 +9,7 @@ from absl.testing import absltest, parameterized
 from rstar_jax.pipeline import hosts, shards
 from rstar_jax.pipeline.hosts import Host
 from rstar_jax.pipeline.shards import Unit
-from rstar_jax.storage import layout, manifests, records
+from rstar_jax.storage import layout, manifests, records, store
 from rstar_jax.types import Problem
 
 PROBLEMS = [Problem(f"p{i}", "?") for i in range(8)]
@@ -106,6 +106,25 @@ class ShardsTest(parameterized.TestCase):
       self.assertEqual(
         (folder / name).read_bytes(), (alone / name).read_bytes()
       )
+
+  def test_a_models_manifest_names_what_later_stages_read(self):
+    # Made again: what an earlier process left, its manifest too, is there.
+    model = {"model.safetensors": b"weights", "config.json": b"{}"}
+    left = (
+      layout.MANIFEST,
+      ".model.tmp",
+      "checkpoints/3/x",
+      f"{layout.ROWS}/x",
+    )
+    for name in (*model, *left):
+      store.write(self.folder / name, model.get(name, b"old"))
+    shards.finish_model(Host(), self.folder, {"turns": 7})
+    manifest = manifests.read(self.folder)
+    self.assertIsNotNone(manifest)
+    self.assertEqual(manifest["turns"], 7)
+    self.assertCountEqual(manifest["files"], [*model])
+    self.assertFalse((self.folder / layout.ROWS).exists())
+    self.assertTrue((self.folder / "checkpoints/3/x").exists())
 
   def test_a_host_that_waits_reads_a_manifest_when_a_file_has_changed(self):
     cut = shards.cut(PROBLEMS, 4, self.folder)
