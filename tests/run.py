@@ -34,6 +34,9 @@ from typing import BinaryIO, NoReturn
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Seconds after which a file has hung.
 TIMEOUT = 600.0
+# Seconds after which a program of a test has hung. The test still has time to
+# end by itself, and to show what the program wrote.
+PATIENCE = 0.9 * TIMEOUT
 # Seconds between two looks at the processes.
 PAUSE = 0.02
 _JAXLIB = tuple(map(int, metadata.version("jaxlib").split(".")[:2]))

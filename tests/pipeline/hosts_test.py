@@ -4,6 +4,7 @@ Each has two fake devices. They train as one process does, stop together when
 one of them is told to, and go on where they were.
 """
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -17,9 +18,9 @@ from absl.testing import absltest, parameterized
 from rstar_jax.models.transformer import arrays_of
 from rstar_jax.pipeline import hosts
 from tests import forked
+from tests import run as runner
 from tests.training import one_of_several, tiny_training
 
-SECONDS = 1200
 # Of processes that train together.
 TOGETHER = {
   "JAX_PLATFORMS": "cpu",
@@ -32,9 +33,16 @@ def setUpModule():
 
 
 def free_port() -> int:
-  with socket.socket() as server:
-    server.bind(("localhost", 0))
-    return server.getsockname()[1]
+  """Returns a free port, for a program to bind later.
+
+  It is below those that Linux may give to another program until then. Two files
+  draw different ports, though both are forks of one process.
+  """
+  random = np.random.default_rng()
+  while True:
+    with contextlib.suppress(OSError), socket.socket() as server:
+      server.bind(("", int(random.integers(10000, 32768))))
+      return server.getsockname()[1]
 
 
 class TrainingTest(parameterized.TestCase):
@@ -72,7 +80,7 @@ class TrainingTest(parameterized.TestCase):
         forked.Program(one_of_several.main, [config], log, environment)
       )
       self.addCleanup(processes[-1].kill)
-    return [each.wait(SECONDS) for each in processes]
+    return [each.wait(runner.PATIENCE) for each in processes]
 
   def assert_as_one_process(self, kind: str) -> None:
     model, losses = tiny_training.train(kind, epochs=4)

@@ -22,7 +22,7 @@ from rstar_jax.storage import (
   store,
 )
 from tests import fake_gcs, forked, tiny_run
-from tests.pipeline import resume_test
+from tests import run as runner
 
 
 def evolve(folder: str, train: str, test: str, base: str) -> None:
@@ -104,7 +104,7 @@ class ResumeInABucketTest(absltest.TestCase):
     return (self.folder / "log").read_text()[-3000:]
 
   def finish(self, workdir: str) -> None:
-    code = self.start(workdir).wait(resume_test.SECONDS)
+    code = self.start(workdir).wait(runner.PATIENCE)
     self.assertEqual(code, 0, self.log())
 
   def kill_at(self, part: str) -> None:

@@ -14,8 +14,7 @@ from absl.testing import absltest
 from rstar_jax.data.synthetic import generator
 from rstar_jax.storage import layout
 from tests import forked, tiny_run
-
-SECONDS = 540.0
+from tests import run as runner
 
 CONFIG = """
 from rstar_jax.config import schema as config_lib
@@ -109,7 +108,7 @@ class ResumeTest(absltest.TestCase):
     return process
 
   def finish(self, workdir: pathlib.Path) -> None:
-    code = self.start(workdir).wait(SECONDS)
+    code = self.start(workdir).wait(runner.PATIENCE)
     self.assertEqual(code, 0, self.end_of_log(workdir))
 
   def end_of_log(self, workdir: pathlib.Path) -> str:
@@ -120,14 +119,14 @@ class ResumeTest(absltest.TestCase):
     # Who was asked to end may have written a file that was nearly there.
     before = len(list(workdir.glob(pattern)))
     process = self.start(workdir)
-    end = time.monotonic() + SECONDS
+    end = time.monotonic() + runner.PATIENCE
     while len(list(workdir.glob(pattern))) <= before:
       if process.poll() is not None:
         self.fail(f"no {pattern}; {self.end_of_log(workdir)}")
       self.assertLess(time.monotonic(), end, f"no {pattern}")
       time.sleep(0.005)
     process.send_signal(number)
-    code = process.wait(SECONDS)
+    code = process.wait(runner.PATIENCE)
     self.assertEqual(code, 0 if number == signal.SIGTERM else -number)
 
   def test_killed_again_and_again(self):

@@ -17,7 +17,8 @@ from rstar_jax.data.synthetic import generator
 from rstar_jax.storage import layout, manifests, store
 from rstar_jax.storage.snapshot import Snapshot
 from tests import fake_gcs, forked, tiny_run
-from tests.pipeline.hosts_test import SECONDS, TOGETHER, free_port
+from tests import run as runner
+from tests.pipeline.hosts_test import TOGETHER, free_port
 
 CONFIG = """
 from rstar_jax.config import schema as config_lib
@@ -103,13 +104,13 @@ class HostsTest(absltest.TestCase):
     )
 
   def finish(self, workdir: store.Path, count: int) -> None:
-    codes = [each.wait(SECONDS) for each in self.start(workdir, count)]
+    codes = [each.wait(runner.PATIENCE) for each in self.start(workdir, count)]
     self.assertEqual(codes, [0] * count, self.ends_of_logs())
 
   def kill_one(self, workdir: store.Path) -> None:
     """Kills one of two hosts as soon as there is a checkpoint."""
     first, second = self.start(workdir, 2)
-    end = time.monotonic() + SECONDS
+    end = time.monotonic() + runner.PATIENCE
     while not Snapshot(workdir).checkpoints("round_1/policy/checkpoints"):
       codes = first.poll(), second.poll()
       self.assertEqual(codes, (None, None), self.ends_of_logs())

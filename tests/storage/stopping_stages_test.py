@@ -22,9 +22,8 @@ from rstar_jax.report import status
 from rstar_jax.sandbox import process as process_lib
 from rstar_jax.storage import layout, stopping
 from rstar_jax.training import loop
+from tests import run as runner
 from tests import tiny_run
-
-SECONDS = 1200.0
 
 CONFIG = """
 from rstar_jax.config import schema as config_lib
@@ -156,7 +155,7 @@ class ToldTest(absltest.TestCase):
 
     device = tiny_run.ScriptedBackend.scripted(Policy())
     argv = ["main", f"--config={self.config}", f"--workdir={workdir}"]
-    argv.append(f"--grace={SECONDS}")
+    argv.append(f"--grace={runner.PATIENCE}")
     with (
       flagsaver.flagsaver(),
       mock.patch.object(sys, "argv", argv),
@@ -179,7 +178,7 @@ class ToldTest(absltest.TestCase):
     for stage, at, number, kept in TOLD:
       pid = self.start(told, stage, at)
       mark = self.folder / f"waits-{stage}"
-      end = time.monotonic() + SECONDS
+      end = time.monotonic() + runner.PATIENCE
       while not mark.exists():
         self.assertEqual(os.waitpid(pid, os.WNOHANG), (0, 0), stage)
         self.assertLess(time.monotonic(), end, stage)
