@@ -77,7 +77,8 @@ class SearchTest(absltest.TestCase):
     servers.reward = "http://c/v1"
     loaded("")
     # Rounds 3 and 4 ask the PPM; a plugin has no engine.
-    servers.ppm, config.eval.reward_model = "", "mine:score"
+    servers.ppm = servers.reward = ""
+    config.eval.reward_model = "mine:score"
     loaded("reward")
     for each in rounds[2:]:
       each.ppm = "mine:score"
