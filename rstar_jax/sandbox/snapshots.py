@@ -14,8 +14,8 @@ else it has forked is killed. A process that does not fork when told to is
 killed, and the program is executed as a whole.
 
 Some state does not survive a fork: timers, threads, open files (whose position
-would be shared), shared memory. A process with such state does not become a
-snapshot; it executes the rest of its program itself.
+would be shared). A process with such state does not become a snapshot; it
+executes the rest of its program itself. Memory cannot be shared (`seccomp.py`).
 
 Runs inside a worker: standard library only.
 """
@@ -28,7 +28,6 @@ import os
 import select
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable
 
@@ -489,8 +488,6 @@ def _is_forkable() -> bool:
   timers = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
   if any(map(any, map(signal.getitimer, timers))) or _thread._count():
     return False
-  if "mmap" in sys.modules or "_posixshmem" in sys.modules:
-    return False  # May share memory.
   poller = select.poll()
   for descriptor in range(3, _FILES):
     if descriptor != children.CHANNEL:

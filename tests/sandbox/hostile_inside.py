@@ -217,6 +217,7 @@ EXITS = [
   ),
 ]
 
+_SHARE = "import mmap, sys\nm = mmap.mmap(-1, 100 << 20)"
 MEMORY = [
   *cases(
     "memory",
@@ -241,7 +242,20 @@ MEMORY = [
     "while True: x = (lambda y: lambda: y)([x, [0] * 10**5])",
     deque="import collections\nd = collections.deque()\n"
     "while True: d.extend(['y' * 10**6])",
-    mapped="import mmap; mmap.mmap(-1, 1 << 42)",
+    mapped="import mmap; mmap.mmap(-1, 1 << 42, flags=mmap.MAP_PRIVATE)",
+  ),
+  # Memory that its forks would share, and that would not count as theirs.
+  *cases(
+    "memory",
+    "blocked",
+    shared=[f"{_SHARE}\nm[0] = 7", "m[0] = 42", "print(m[0])"],
+    shared_and_hidden=[
+      f"{_SHARE}\nm[0] = 7\ndel sys.modules['mmap']",
+      "print(m[0])",
+    ],
+    shared_and_large=f"{_SHARE}\nfor i in range(0, 100 << 20, 4096): m[i] = 1",
+    shared_segment="from multiprocessing.shared_memory import SharedMemory\n"
+    "SharedMemory(create=True, size=9)",
   ),
   *cases(
     "memory",

@@ -96,7 +96,6 @@ class SnapshotsTest(parameterized.TestCase):
 
   @parameterized.parameters(
     "import signal; signal.setitimer(signal.ITIMER_REAL, 500)",
-    "import mmap; m = mmap.mmap(-1, 7)",
     "import os; f = open(os.__file__)",
     "import threading; t = threading.Thread(target=lambda: e.wait())\n"
     "e = threading.Event(); t.daemon = True; t.start()",

@@ -256,9 +256,9 @@ def _thread(_: Targets) -> None:
 
 
 def _memory(targets: Targets) -> None:
-  import mmap  # Here: `snapshots` takes a process with mmap to share memory.
+  import mmap
 
-  mmap.mmap(-1, targets.memory).close()
+  mmap.mmap(-1, targets.memory, flags=mmap.MAP_PRIVATE).close()
 
 
 def _exec(_: Targets) -> None:

@@ -15,6 +15,8 @@ Some listed calls are allowed only with harmless arguments:
   siblings are forked from;
 - the only sockets are connected pairs within the process, and sendto may not
   name an address;
+- mmap shares no memory: the forks of a program would change it for each other,
+  and it would not count as their own;
 - clone makes neither threads nor namespaces. It may make a process, since the
   worker has programs fork; RLIMIT_NPROC, which a program may not change, keeps
   a program from forking by itself.
@@ -84,6 +86,7 @@ _IOCTL = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 _SIGKILL, _AF_UNIX, _SOCK_STREAM = 9, 1, 1
 # PR_GET_PDEATHSIG, PR_[GS]ET_NAME, PR_GET_DUMPABLE, PR_SET_VMA (of malloc).
 _PRCTL = (2, 3, 15, 16, 0x53564D41)
+_SHARED_ANONYMOUS = 0x01 | 0x20  # Of a file, which is not written, it may be.
 
 
 def _low(argument: int) -> tuple[int, int, int, int]:
@@ -131,6 +134,13 @@ def _ret(value: int) -> _Code:
 _CHECKED: dict[str, _Code] = {
   "open": _none_of(1, _WRITE),
   "openat": _none_of(2, _WRITE),
+  "mmap": [
+    _low(3),
+    (_AND, 0, 0, _SHARED_ANONYMOUS),
+    (_EQUAL, 0, 1, _SHARED_ANONYMOUS),
+    (_RETURN, 0, 0, _EPERM),
+    (_RETURN, 0, 0, _ALLOW),
+  ],
   "fcntl": _one_of(1, _FCNTL),
   "ioctl": _one_of(1, _IOCTL),
   "prlimit64": _null(2),  # No new limit: it only queries.

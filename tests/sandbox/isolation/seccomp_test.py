@@ -1,6 +1,7 @@
 """The filter, by interpreting its instructions and by attempts."""
 
 import errno
+import mmap
 import os
 import resource
 import signal
@@ -116,6 +117,8 @@ class ProgramTest(parameterized.TestCase):
     ("prlimit64", 302, 261, (0, 6, 0), (0, 6, 4096), (0, 6, 1 << 32)),
     ("child", 56, 220, (0x1200011,), (0x40000011,), (0x20011,)),
     ("sibling", 56, 220, (0x8011,), (0x3D0F00,), (0x4111,)),
+    ("mmap", 9, 222, (0, 9, 3, 0x22), (0, 9, 3, 0x21), (0, 9, 3, 0x4023)),
+    ("mmap_of_a_file", 9, 222, (0, 9, 1, 0x01), (0, 9, 1, 0x21)),
     ("fcntl", 72, 25, (0, 1030), (0, 8), (0, 10)),
     ("ioctl", 16, 29, (0, 0x5401), (0, 0x5412), (0, 0x8901)),
     ("death", 157, 167, (1, 9), (1, 0), (4, 1)),
@@ -188,6 +191,7 @@ class AttemptTest(parameterized.TestCase):
     ("exec", lambda: os.execv(sys.executable, [sys.executable])),
     ("mkdir", lambda: os.mkdir("/never")),
     ("setsid", os.setsid),
+    ("shared", lambda: mmap.mmap(-1, 9)),
     ("memfd", lambda: kernel.call("memfd_create", b"x", 0)),
     ("unshare", lambda: kernel.call("unshare", 0)),
     ("ptrace", lambda: kernel.call("ptrace", 0, 0, 0, 0)),
