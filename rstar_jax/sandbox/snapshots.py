@@ -65,7 +65,7 @@ class Snapshots:
     tell: sends the host "step" when a step and its time begin, and "fork" when
       a step has ended and a fork begins.
     limit: largest number of snapshots; taken as 0 on machines without
-      `children.fork_sibling`.
+      `children.fork_sibling`, and where /proc does not say how large they are.
     memory_bytes: memory limit of all snapshots together.
     cpu_seconds: CPU time limit of a step.
     output_bytes: output limit of a step.
@@ -85,7 +85,9 @@ class Snapshots:
     self._watch = watch
     self._enter = enter
     self._tell = tell
-    self._limit = limit if children.can_fork_sibling() else 0
+    self._own_bytes = children.memory_of(os.getpid())
+    known = children.can_fork_sibling() and self._own_bytes > 0
+    self._limit = limit if known else 0
     self._memory_bytes = memory_bytes
     self._cpu_seconds = cpu_seconds
     self._output_bytes = output_bytes
@@ -94,7 +96,6 @@ class Snapshots:
     )
     # Keys of those that were told to stop and have not been measured since.
     self._stopping: list[tuple[str, ...]] = []
-    self._own_bytes = children.memory_of(os.getpid())
     # A process that has executed nothing, for the next program.
     self._spare: children.Child | None = None
 

@@ -87,6 +87,11 @@ class SnapshotsTest(parameterized.TestCase):
       self.assertLessEqual(len(self.tree.pids), 2)
     self.assertNotEmpty(self.tree.pids)
 
+  def test_none_is_kept_where_their_memory_is_not_known(self):
+    with mock.patch.object(children, "memory_of", return_value=0):
+      tree = self.make(socket.socket(), 7)
+    self.assertEqual(tree._limit, 0)
+
   def test_a_failed_step_is_no_snapshot(self):
     self.run_one("x = 1")
     before = self.tree.pids

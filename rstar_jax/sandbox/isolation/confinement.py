@@ -92,7 +92,7 @@ class Confinement:
   Attributes:
     notes: for each of LAYERS what it consists of here, or why it is missing.
     facts: whether the kernel agreed to "die_with_parent", "adopt_orphans" and
-      "no_new_privs".
+      "no_new_privs"; and "proc", whether /proc shows this process.
 
   Raises:
     ValueError: if a name in `without` is not a layer.
@@ -124,6 +124,7 @@ class Confinement:
       else namespaces.follow(self._outer)
     )
     self.facts["adopt_orphans"] = adopt_orphans()
+    self.facts["proc"] = namespaces.sees_itself()
     self._hook = make_hook(self._paths)
 
   @property

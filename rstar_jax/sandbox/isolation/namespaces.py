@@ -55,25 +55,53 @@ def enter(paths: tuple[str, ...]) -> tuple[dict[str, str], int | None]:
     if (failure := _attempt(lambda: _enter_user(user, group))) is not None:
       return dict.fromkeys(_FLAGS, failure), None
     _enter_user(user, group)
-  for name, flag in _FLAGS.items():
-    try:
-      kernel.call("unshare", flag)
-    except OSError as error:
-      failures[name] = str(error)
+  proc = _attempt(_have_own_proc)
+  for name in ("mnt", "ipc", "net"):
+    failures[name] = _unshare(name)
   if not failures["mnt"]:
     try:
-      _cover(paths)
+      _cover(paths, but=("/proc",) if proc else ())
     except OSError as error:
       failures["mnt"] = str(error)
+  failures["pid"] = failures["mnt"] or proc or _unshare("pid")
   if failures["pid"]:
     return failures, None
   outer = _become_first()
-  if not failures["mnt"]:
-    # Lets the worker find processes that programs leave running. If this is not
-    # allowed, they end with the worker.
-    with contextlib.suppress(OSError):
-      _mount(b"proc", "/proc", None)
+  with contextlib.suppress(OSError):  # It has been tried.
+    _mount(b"proc", "/proc", None)
   return failures, outer
+
+
+def sees_itself() -> bool:
+  """Returns whether /proc shows this process, thus its children, too."""
+  try:
+    return os.readlink("/proc/self") == str(os.getpid())
+  except OSError:
+    return False
+
+
+def _unshare(name: str) -> str:
+  try:
+    kernel.call("unshare", _FLAGS[name])
+    return ""
+  except OSError as error:
+    return str(error)
+
+
+def _have_own_proc() -> None:
+  """Mounts the /proc of a process namespace.
+
+  The worker finds there how large its programs are, and what they leave
+  running: without it, it does better in the namespace that it has.
+
+  Raises:
+    OSError: if it is refused.
+  """
+  kernel.call("unshare", _FLAGS["mnt"] | _FLAGS["pid"])
+  kernel.call("mount", b"none", b"/", None, _REC | _PRIVATE, None)
+  # The next fork is process 1.
+  if failure := _attempt(lambda: _mount(b"proc", "/proc", None)):
+    raise OSError(f"no /proc of its own: {failure}")
 
 
 def _enter_user(user: int, group: int) -> None:
@@ -108,10 +136,10 @@ def _attempt(action) -> str | None:
   return None if text == "+" else text or "it crashed"
 
 
-def _cover(paths: tuple[str, ...]) -> None:
+def _cover(paths: tuple[str, ...], but: tuple[str, ...] = ()) -> None:
   """Mounts empty read-only folders over folders that are not needed."""
   kernel.call("mount", b"none", b"/", None, _REC | _PRIVATE, None)
-  for folder in _unneeded(paths):
+  for folder in _unneeded((*paths, *(f"{each}/" for each in but))):
     # Landlock protects a folder that cannot be covered.
     with contextlib.suppress(OSError):
       _mount(b"tmpfs", folder, b"size=4k,mode=555")

@@ -338,4 +338,9 @@ def _add_facts(report: dict, degraded: list, facts: dict[str, bool]) -> None:
     degraded.append("parent_death: end of file only")
   if not facts.get("adopt_orphans"):
     degraded.append("orphans: nothing collects a program's own children")
+  elif not facts.get("proc"):
+    degraded.append(
+      "orphans: /proc does not show a program's own children, nor its memory: "
+      "no interpreter is kept alive"
+    )
   report["no_new_privs"] = facts.get("no_new_privs", False)

@@ -6,8 +6,9 @@ import socket
 import time
 from unittest import mock
 
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 
+from rstar_jax.sandbox import children
 from rstar_jax.sandbox.isolation import kernel, landlock, namespaces
 from tests.sandbox import forks
 
@@ -22,7 +23,7 @@ def _enter(action):
   return forks.forked(run)
 
 
-class NamespacesTest(absltest.TestCase):
+class NamespacesTest(parameterized.TestCase):
   def setUp(self):
     super().setUp()
     self.failures = eval(_enter(lambda failures: failures))  # Our own repr.
@@ -97,6 +98,44 @@ class NamespacesTest(absltest.TestCase):
       os._exit(7)
     status = os.waitpid(pid, 0)[1]
     self.assertEqual(os.waitstatus_to_exitcode(status), 7)
+
+  @parameterized.named_parameters(
+    ("of_all", lambda name, *_: name == "mount"),
+    ("of_proc", lambda name, *args: name == "mount" and b"proc" in args),
+  )
+  def test_without_a_proc_of_its_own_the_outer_one_holds(self, refused):
+    self.need("pid")
+    call = kernel.call
+
+    def refuse(name, *args):
+      if refused(name, *args):
+        raise PermissionError(1, f"{name}: Operation not permitted")
+      return call(name, *args)
+
+    def look(failures):
+      child = os.fork()
+      if child == 0:
+        time.sleep(300)
+      seen = os.getpid(), namespaces.sees_itself()
+      below = children.children_of(os.getpid())
+      os.kill(child, signal.SIGKILL)
+      os.waitpid(child, 0)
+      memory = children.memory_of(os.getpid()) > 0
+      return failures["pid"], below == [child], memory, *seen
+
+    with mock.patch.object(kernel, "call", refuse):
+      why, found, memory, pid, itself = eval(_enter(look))
+    self.assertIn("Operation not permitted", why)
+    self.assertNotEqual(pid, 1)
+    self.assertEqual((found, memory, itself), (True, True, True))
+
+  def test_a_proc_of_others_is_none(self):
+    self.assertTrue(namespaces.sees_itself())
+    for where in ("1", "self"):
+      with mock.patch.object(os, "readlink", lambda _, where=where: where):
+        self.assertFalse(namespaces.sees_itself())
+    with mock.patch.object(os, "readlink", side_effect=FileNotFoundError):
+      self.assertFalse(namespaces.sees_itself())
 
   def test_elsewhere(self):
     with mock.patch.object(kernel, "LINUX", False):

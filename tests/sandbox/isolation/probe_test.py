@@ -142,6 +142,25 @@ class ProbeTest(parameterized.TestCase):
     )
 
 
+class FactsTest(absltest.TestCase):
+  def lines(self, **facts):
+    good = dict.fromkeys(("die_with_parent", "adopt_orphans", "proc"), True)
+    report, degraded = {}, []
+    probe._add_facts(report, degraded, {**good, **facts})
+    return [each.partition(": ")[::2] for each in degraded]
+
+  def test_what_the_kernel_did_not_agree_to_is_said(self):
+    self.assertEmpty(self.lines())
+    for fact, name, start in (
+      ("die_with_parent", "parent_death", "end of file only"),
+      ("adopt_orphans", "orphans", "nothing collects"),
+      ("proc", "orphans", "/proc does not show"),
+    ):
+      ((found, text),) = self.lines(**{fact: False})
+      self.assertEqual(found, name)
+      self.assertStartsWith(text, start)
+
+
 class SandboxTest(absltest.TestCase):
   def test_require_refuses_before_anything_runs(self):
     without = confinement.KERNEL
