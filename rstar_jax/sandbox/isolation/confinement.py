@@ -92,7 +92,8 @@ class Confinement:
   Attributes:
     notes: for each of LAYERS what it consists of here, or why it is missing.
     facts: whether the kernel agreed to "die_with_parent", "adopt_orphans" and
-      "no_new_privs"; and "proc", whether /proc shows this process.
+      "no_new_privs"; "proc", whether /proc shows this process; and
+      "same_addresses", whether addresses are the same in each worker.
 
   Raises:
     ValueError: if a name in `without` is not a layer.
@@ -125,6 +126,7 @@ class Confinement:
     )
     self.facts["adopt_orphans"] = adopt_orphans()
     self.facts["proc"] = namespaces.sees_itself()
+    self.facts["same_addresses"] = kernel.has_same_addresses()
     self._hook = make_hook(self._paths)
 
   @property

@@ -14,6 +14,7 @@ PR_SET_PDEATHSIG = 1
 PR_SET_KEEPCAPS = 8
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
+_QUERY, _ADDR_NO_RANDOMIZE = 0xFFFFFFFF, 0x40000
 
 try:
   _libc = ctypes.CDLL(None, use_errno=True)
@@ -52,3 +53,11 @@ def prctl(option: int, value: int) -> bool:
   except OSError:
     return False
   return True
+
+
+def has_same_addresses() -> bool:
+  """Returns whether the kernel draws no addresses; see `process.py`."""
+  try:
+    return bool(call("personality", _QUERY) & _ADDR_NO_RANDOMIZE)
+  except OSError:
+    return False

@@ -343,4 +343,5 @@ def _add_facts(report: dict, degraded: list, facts: dict[str, bool]) -> None:
       "orphans: /proc does not show a program's own children, nor its memory: "
       "no interpreter is kept alive"
     )
-  report["no_new_privs"] = facts.get("no_new_privs", False)
+  for name in ("no_new_privs", "same_addresses"):
+    report[name] = facts.get(name, False)
