@@ -39,9 +39,14 @@ _CACHED_OUTPUT = 4096  # Characters of an output that is cached.
 _KILL_SECONDS, _FORK_SECONDS = 10.0, 60.0
 # -P -s -B are the parts of -I that leave PYTHONHASHSEED in force.
 _FLAGS = ("-P", "-s", "-B")
-# Programs that mention one of these run in a worker that has imported them. Its
-# forks take milliseconds longer; an import in each fork would take hundreds.
-_HEAVY = ("sympy", "numpy")
+# Programs that mention one of these run in a worker that has imported numpy and
+# sympy, and seeded their generators. Its forks take milliseconds longer; an
+# import in each fork would take hundreds.
+_HEAVY = (
+  *("sympy", "numpy"),
+  # These import numpy.
+  *("scipy", "pandas", "networkx", "sklearn", "statsmodels", "matplotlib"),
+)
 
 
 @functools.cache
@@ -363,5 +368,8 @@ class Sandbox:
 
 
 def _is_heavy(steps: tuple[str, ...]) -> bool:
-  """Returns whether to use the worker with heavy modules, for speed only."""
+  """Returns whether to use the worker with heavy modules.
+
+  Only random numbers of numpy depend on it: there they are seeded.
+  """
   return any(name in step for step in steps for name in _HEAVY)

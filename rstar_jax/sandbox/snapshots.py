@@ -5,7 +5,7 @@ of the interpreter after those steps. A program that is one step longer runs in
 a fork of it, so that only the new step is executed. The number of snapshots is
 limited: the least recently used one ends, and its steps are executed again when
 they are needed. Together, snapshots hold no more memory than one program may.
-No result depends on which snapshots are alive.
+No result depends on which snapshots are alive, unless it shows pids or times.
 
 A snapshot may be hostile. It is stopped (SIGSTOP) except for the moment in
 which it forks, so that a process that reports its end too early neither

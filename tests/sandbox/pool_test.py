@@ -228,6 +228,14 @@ class SandboxTest(parameterized.TestCase):
     drawn = self.run_one("import numpy as np", "print(np.random.rand())")
     self.assertEqual(drawn.stdout, f"{np.random.RandomState(0).rand()}\n")
 
+  @parameterized.parameters("numpy", "scipy", "pandas")
+  def test_random_numbers_are_seeded_whatever_imports_numpy(self, name):
+    # As that library would.
+    step = f"from importlib import import_module as load  # {name}"
+    result = self.run_one(step, "print(load('num' + 'py').random.rand())")
+    seeded = np.random.RandomState(0).rand()
+    self.assertEqual(result.stdout, f"{seeded}\n")
+
   def test_last_step_prints_what_the_whole_adds(self):
     programs = [
       ["import sys", "print(1)", "for i in range(3):\n  print(i)"],
