@@ -1,6 +1,9 @@
 """Trains a round's PPM, or an ORM or PQM in its place (paper Table 8).
 
-All kinds start from the round's policy, with the same trees and trainer.
+All kinds start from the round's policy, with the same trees and trainer. Some
+problems are held out of this training, and pairs of them measured. The policy
+was trained on their right solutions all the same, unless `sft.held_out` is the
+same number.
 """
 
 import collections
@@ -26,7 +29,14 @@ from rstar_jax.pipeline.context import Context
 from rstar_jax.pipeline.reading import rows_of
 from rstar_jax.pipeline.shards import finish, finish_model
 from rstar_jax.search.tree import Tree
-from rstar_jax.storage import layout, manifests, scalars, stopping, store
+from rstar_jax.storage import (
+  json_io,
+  layout,
+  manifests,
+  scalars,
+  stopping,
+  store,
+)
 from rstar_jax.training import loop
 from rstar_jax.training import ppm as ppm_lib
 from rstar_jax.types import PairKind
@@ -41,6 +51,18 @@ def one_in(config: Config) -> int:
   """Returns N where one problem in N is held out; 0 holds out none."""
   count = config.ppm.held_out
   return _ONE_IN if count < 0 else count
+
+
+def kept_out_of(context: Context, round_: int, name: str) -> int:
+  """Returns N where one problem in N was held out of a training; 0 is none.
+
+  Args:
+    context: the run.
+    round_: from 1.
+    name: the model's folder in the round.
+  """
+  manifest = json_io.read(context.folder(round_, name) / layout.MANIFEST) or {}
+  return manifest.get("held_out", one_in(context.config))
 
 
 class NothingToLearn(ValueError):
@@ -126,6 +148,8 @@ def train(
     "kind": kind,
     "pairs" if kind == "ppm" else "items": packed["items"],
   } | given
+  if packed["training"] == "held_out":
+    info["held_out"] = 0
   with contextlib.ExitStack() as stack:
 
     def opened(name: str) -> StoredSides:
@@ -205,7 +229,6 @@ def _pack(
   ranked = map(pairs_lib.from_dict, rows_of(context.finished(round_, "pairs")))
   # Numbers by part.
   items: collections.Counter[str] = collections.Counter()
-  pairs: collections.Counter[str] = collections.Counter()
   with store.staged(folder) as local:
     with contextlib.ExitStack() as stack:
       files = {
@@ -219,7 +242,6 @@ def _pack(
 
       for name, group in held_out.by_problem(ranked):
         part = _part_of(context, name)
-        pairs[part] += len(group)
         if kind == "ppm":
           put(part, sides.encode_pairs(tokenizer, group, length), len(group))
         for each in _KINDS if part == "held_out" else ():
@@ -240,7 +262,7 @@ def _pack(
     measured = [
       each
       for each in _KINDS
-      if pairs["training"] and len(StoredSides(local / each).counts)
+      if items["training"] and len(StoredSides(local / each).counts)
     ]
     sizes = ppm_lib.largest(
       StoredSides(local / training),

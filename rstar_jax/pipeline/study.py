@@ -14,7 +14,7 @@ from rstar_jax.config.schema import StudyConfig
 from rstar_jax.data import held_out, outcomes, pools
 from rstar_jax.data import problems as problems_lib
 from rstar_jax.evaluation import cost, quality, solvers, sources
-from rstar_jax.pipeline import backends, extract, ppm
+from rstar_jax.pipeline import backends, extract, models, ppm
 from rstar_jax.pipeline import units as units_lib
 from rstar_jax.pipeline.context import Context
 from rstar_jax.pipeline.reading import rows_of
@@ -22,6 +22,7 @@ from rstar_jax.pipeline.shards import Shard, Unit, cut, finish, unfinished
 from rstar_jax.pipeline.work import Load
 from rstar_jax.search.requests import Calls, Search
 from rstar_jax.storage import layout, manifests, records, store
+from rstar_jax.training import ppm as ppm_lib
 from rstar_jax.types import Problem
 
 
@@ -153,7 +154,7 @@ def _search(
     # Earlier versions wrote a summary, and no values.
     folder = top / layout.VALUES
     if not any(_done(context, each) for each in (top / layout.QUALITY, folder)):
-      left[folder] = _held_out(context, round_, folder)
+      left[folder] = _held_out(context, round_, reward, folder)
   for folder, part in left.items():
     _check_shards(context, folder, part)
   make = functools.partial(Searcher, round_=round_, reward=reward)
@@ -302,14 +303,29 @@ def _shards(context: Context, method: str, folder: store.Path) -> list[Shard]:
   return shards
 
 
-def _held_out(context: Context, round_: int, folder: store.Path) -> list[Shard]:
-  """Returns shards of the problems that no model was trained on.
+def _held_out(
+  context: Context, round_: int, reward: str, folder: store.Path
+) -> list[Shard]:
+  """Returns shards of the problems that no reward model was trained on.
 
   They come from the rounds whose trees the round's models learn from. Each file
   of trees with such problems has a shard, under the file's name. Units have no
-  question, which is in the tree.
+  question, which is in the tree. The policy that reward models start from was
+  trained on these problems too, unless `sft.held_out` held them out.
+
+  Args:
+    context: the run.
+    round_: from 1.
+    reward: name of the reward model. There are no such problems if it had
+      nothing else to learn from.
+    folder: the folder of the shards.
   """
   seed, one_in = context.config.seed, ppm.one_in(context.config)
+  if reward in ppm_lib.KINDS:
+    trained_in = (
+      models.ppm_round(context, round_) if reward == "ppm" else round_
+    )
+    one_in = ppm.kept_out_of(context, trained_in, reward)
   shards = []
   for part in pools.parts(extract.tree_folders(context, round_)):
     units = [

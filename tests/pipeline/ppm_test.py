@@ -13,7 +13,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from rstar_jax.config import schema as config_lib
-from rstar_jax.data import sides
+from rstar_jax.data import held_out, sides
 from rstar_jax.data.held_out import is_held_out
 from rstar_jax.hf import folders
 from rstar_jax.pipeline import (
@@ -85,6 +85,8 @@ class RewardsTest(parameterized.TestCase):
       ppm.train(self.context, 1, name, kind)
     folder = self.context.folder(1, name)
     self.assertFalse((folder / layout.ROWS).exists())
+    self.manifest = manifests.read(folder)
+    self.kept_out = ppm.kept_out_of(self.context, 1, name)
     # So that it can be asked again.
     (folder / layout.MANIFEST).unlink()
     return given
@@ -151,12 +153,12 @@ class RewardsTest(parameterized.TestCase):
     self.context.config.reward_balanced = True
     items = self.learn(kind, kind)
     self.assertNotEmpty(self.measured)
-    held_out = {t.question for t in self.known(True)}
+    kept = {t.question for t in self.known(True)}
     questions = [
       {question for question, *_ in some} for some in (items, self.measured)
     ]
-    self.assertNoCommonElements(questions[0], held_out)
-    self.assertContainsSubset(questions[1], held_out)
+    self.assertNoCommonElements(questions[0], kept)
+    self.assertContainsSubset(questions[1], kept)
     # Or none, or more of them.
     self.context.config.ppm.held_out = 0
     self.assertGreater(len(self.learn(kind, kind)), len(items))
@@ -164,15 +166,27 @@ class RewardsTest(parameterized.TestCase):
 
   def test_pairs(self):
     items = self.learn("ppm", "ppm")
-    held_out = {t.question for t in self.known(True)}
+    kept = {t.question for t in self.known(True)}
     self.assertNotEmpty(items)
-    self.assertNoCommonElements({question for question, *_ in items}, held_out)
+    self.assertNoCommonElements({question for question, *_ in items}, kept)
     expected = [
       (pair.question, pair.chosen, pair.rejected, 0.0)
       for pair in reading.read_pairs(self.context.folder(1, "pairs"))
-      if pair.question not in held_out
+      if pair.question not in kept
     ]
     self.assertCountEqual(items, expected)
+
+  @parameterized.parameters("ppm", "orm")
+  def test_nothing_is_held_out_where_nothing_would_be_left(self, kind):
+    self.context.config.ppm.held_out = 0
+    everything = self.learn(kind, kind)
+    self.assertNotIn("held_out", self.manifest)
+    self.assertEqual(self.kept_out, 0)
+    self.context.config.ppm.held_out = 10
+    with mock.patch.object(held_out, "is_held_out", lambda *_: True):
+      self.assertCountEqual(self.learn(kind, kind), everything)
+    self.assertEmpty([n for n in self.manifest if n.startswith("held_out_")])
+    self.assertEqual(self.kept_out, 0)
 
   def test_the_main_model_is_what_the_config_says(self):
     self.context.config.reward = "orm"
@@ -196,6 +210,8 @@ class RewardsTest(parameterized.TestCase):
     self.assertEqual(manifest["kind"], kind)
     self.assertGreater(manifest["items"], 0)
     self.assertGreater(manifest["held_out_final"]["pairs"], 0)
+    self.assertNotIn("held_out", manifest)
+    self.assertEqual(ppm.kept_out_of(self.context, 1, kind), 10)
     trained, base = folders.load_ppm(folder), folders.load_policy(policy)
     moved = trained.embedding.get_value() - base.embedding.get_value()
     self.assertGreater(float(abs(moved).max()), 0)

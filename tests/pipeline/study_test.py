@@ -164,6 +164,18 @@ class StudyTest(studying.StudyingCase):
     study.study(context, 1)
     self.assertEmpty(self.device.made)
 
+  def test_no_trees_are_held_out_of_a_model_that_learned_from_all(self):
+    self.config.study.methods, self.config.study.rewards = (), ("ppm", "orm")
+    self.config.ppm.held_out = 3
+    context = self.context()
+    manifests.write(context.folder(1, "ppm"), {"held_out": 0}, [])
+    study.study(context, 1)
+    top = context.folder(1, "study")
+    self.assertEmpty(pools.paths_of(top / "ppm" / "held_out"))
+    self.assertNotEmpty(pools.paths_of(top / "orm" / "held_out"))
+    (found,) = reading.rows_of(top / "ppm" / "quality")
+    self.assertEqual(found, {"pairs": {}, "reward": "ppm"})
+
   def test_searchers_that_die(self):
     """The files of one process, by searchers on a cluster."""
     self.config.study.methods = ("greedy", "samples", "mcts")
