@@ -398,7 +398,8 @@ class TrainConfig(Closed):
   # Largest global norm of the gradient.
   clip: float = 1.0
   # One problem in this many is held out of training, and the model measured on
-  # it; 0 holds out none. -1 is 0 for a policy, and 10 for a reward model.
+  # it; 0 holds out none. -1 is 0 for a policy, and 10 for a reward model, whose
+  # policy was then trained on its held-out problems.
   held_out: int = field(-1, least=-1)
   # Updates between measurements on held-out problems. 0 measures only at the
   # end; a reward model's accuracy is always measured there.

@@ -117,8 +117,8 @@ def measured(
   ]
   if what == "ppm" and rows:
     lines += [
-      "Pairs of held-out problems of the training set that the values rank "
-      "as the search does.",
+      "Pairs of problems of the training set, held out of this model's own "
+      "training, that the values rank as the search does.",
       "",
       *grid(["Pairs", "Ranked alike, %", "n"], rows),
       "",
