@@ -155,7 +155,20 @@ def _digests(
     # In a read-only place files are hashed at each start.
     with contextlib.suppress(OSError):
       json_io.write(cache, fresh)
+      _sweep(cache)
   return digests
+
+
+def _sweep(cache: store.Path) -> None:
+  """Removes what killed writers of a cache have left beside it.
+
+  A writer that is not dead then fails, and the cache lacks what it hashed.
+  """
+  if store.is_remote(cache):
+    return
+  for name in store.children(cache.parent):
+    if store.matches(name, f".{cache.name}{store.TEMPORARY}"):
+      store.remove(cache.parent / name)
 
 
 def _cache_of(folder: store.Path) -> store.Path:

@@ -183,6 +183,28 @@ class ManifestTest(parameterized.TestCase):
     verified.unlink()
     self.assertLen(self.hashed(), 4)
 
+  def test_what_killed_processes_left_of_a_cache_is_removed(self):
+    self.age(60)
+    left = f"..verified-{self.folder.name}.json.12ab.tmp"
+    others = ["..verified-others.json.12ab.tmp", ".config.json.12ab.tmp"]
+    for name in (left, *others):
+      store.write(self.folder.parent / name, b"{")
+    self.hashed()
+    names = store.children(self.folder.parent)
+    self.assertNotIn(left, names)
+    self.assertContainsSubset(others, names)
+
+    # One that was alive has no cache, and goes on.
+    def gone(source, target):
+      del target
+      os.unlink(source)
+      raise FileNotFoundError(source)
+
+    store.remove(self.folder.parent / f".verified-{self.folder.name}.json")
+    with mock.patch.object(os, "replace", gone):
+      self.assertLen(self.hashed(), 4)
+    self.assertLen(self.hashed(), 4)
+
   def test_what_is_written_again_is_hashed_again(self):
     # However long the steps of this test take, it writes just now.
     self.enter_context(mock.patch.object(store, "_SETTLED", 3600 * 10**9))
