@@ -68,6 +68,7 @@ class CompareTest(parameterized.TestCase):
     ("abc", "bca", None),
     ("xy", "yx", None),
     ("mnp", "pnm", None),
+    ("xy", "pq", False),
     # These are words, or an order.
     ("saw", "was", False),
     ("no", "on", False),
