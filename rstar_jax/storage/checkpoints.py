@@ -136,12 +136,13 @@ class Checkpoints:
     steps = [each.step for each in self._checkpointer.checkpoints]
     return sorted(steps, reverse=True)
 
-  def restore_latest(self, abstract: Any) -> tuple[int, Any] | None:
+  def restore_latest(self, start: Any) -> tuple[int, Any] | None:
     """Restores the newest checkpoint whose files are whole.
 
     Args:
-      abstract: pytree of arrays or jax.ShapeDtypeStruct, with the structure,
-        shapes, dtypes and shardings to restore into.
+      start: pytree of arrays or jax.ShapeDtypeStruct, with the structure,
+        shapes, dtypes and shardings to restore into. Arrays are deleted before
+        a checkpoint is loaded, so that devices hold one state at a time.
 
     Returns:
       (step, state), or None if there is no checkpoint. One whose files are
@@ -157,7 +158,7 @@ class Checkpoints:
     steps = self.steps()
     for step in steps:
       try:
-        state = self._load(step, abstract)
+        state = self._load(step, start)
       except _AnotherState:
         raise
       except Exception as error:  # orbax raises many kinds.
@@ -184,8 +185,8 @@ class Checkpoints:
       )
     return None
 
-  def _load(self, step: int, abstract: Any) -> Any:
-    """Returns the state of a checkpoint.
+  def _load(self, step: int, start: Any) -> Any:
+    """Returns the state of a checkpoint, instead of `start`.
 
     Raises:
       _AnotherState: it has other names or shapes.
@@ -194,11 +195,13 @@ class Checkpoints:
     # Not by orbax, which takes a file that it cannot read for an empty one.
     metadata = store.read(self._folder / str(step) / _METADATA)
     shapes = json.loads(metadata or b"")["custom_metadata"]["shapes"]
-    _check_shapes(self._folder, step, shapes, _shapes(abstract))
-    loaded = self._checkpointer.load_checkpointables(
-      step, {"state": _flatten(_abstract(abstract))}
-    )
-    return _unflatten(loaded["state"], abstract)
+    _check_shapes(self._folder, step, shapes, _shapes(start))
+    wanted = {"state": _flatten(_abstract(start))}
+    for each in jax.tree.leaves(start):
+      if isinstance(each, jax.Array):
+        each.delete()
+    loaded = self._checkpointer.load_checkpointables(step, wanted)
+    return _unflatten(loaded["state"], start)
 
 
 @dataclasses.dataclass

@@ -97,7 +97,7 @@ def fit(
 
   Args:
     state: the start, unless the session's folder has a checkpoint. Its arrays
-      are donated to the first update.
+      are donated to the first update, or deleted before a checkpoint is loaded.
     step: pure update (state, batch) -> (state, metrics with "loss" and
       "count"), compiled here. The arrays that it is bound to, which it only
       reads, are arguments of the program.

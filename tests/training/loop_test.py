@@ -1,5 +1,6 @@
 import contextlib
 import dataclasses
+import gc
 import os
 import pathlib
 import shutil
@@ -601,6 +602,41 @@ class FitModelTest(absltest.TestCase):
       lambda a, b: bool((a != b).any()), untrained, nnx.split(straight)[1]
     )
     self.assertTrue(any(jax.tree.leaves(changed)))
+
+  def test_a_resumed_training_holds_its_state_once(self):
+    config = dataclasses.replace(CONFIG, ema=0.5, checkpoint_every=1)
+    folder = self.create_tempdir().full_path
+    orbax = loop.checkpoints_lib.ocp.training.Checkpointer
+    load, held = orbax.load_checkpointables, []
+
+    def live() -> int:
+      gc.collect()
+      return sum(each.nbytes for each in jax.live_arrays())
+
+    def loaded(*arguments):
+      held.append(live())
+      found = load(*arguments)
+      held.append(live())
+      return found
+
+    def run(updates: int) -> int:
+      """Returns the bytes of the model's parameters."""
+      model = Transformer(testing.tiny_model(num_layers=1), rngs=nnx.Rngs(3))
+      rows = [[(np.arange(1, 6), np.ones(5, int))] for _ in range(2)]
+      arrays = batches.pack(rows, 5).arrays
+      session = loop.Session("sft", folder=folder, progress=False)
+      loop.fit_model(
+        model, sft.sft_loss, lambda k: arrays, updates, config, session
+      )
+      return sum(x.nbytes for x in jax.tree.leaves(nnx.split(model)[1]))
+
+    before = live()
+    size = run(1)
+    with mock.patch.object(orbax, "load_checkpointables", loaded):
+      run(2)
+    # Parameters, two moments and an average.
+    self.assertLess(held[0] - before, 0.1 * size)
+    self.assertBetween(held[1] - before, 4 * size, 4.1 * size)
 
   def test_trainings_of_any_length_share_a_program(self):
     programs = []
