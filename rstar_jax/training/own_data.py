@@ -6,10 +6,12 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from rstar_jax import rng
+from rstar_jax.config import identity
 from rstar_jax.config.schema import Config, PolicyConfig, TrainConfig
 from rstar_jax.data import held_out
 from rstar_jax.hf import folders, saving
@@ -17,13 +19,17 @@ from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.models import host_memory, vocabulary
 from rstar_jax.models.transformer import (
   Transformer,
+  arrays_of,
   ppm_from_policy,
 )
 from rstar_jax.steps.tokenizer import HfTokenizer
-from rstar_jax.storage import metrics, store
+from rstar_jax.storage import json_io, metrics, store
 from rstar_jax.training import loop, lora, sft
 from rstar_jax.training import ppm as ppm_lib
 from rstar_jax.types import PreferencePair, Prefix
+
+# Digests of what the checkpoints beside it were trained on.
+_GIVEN = "given.json"
 
 
 def train_policy(
@@ -45,7 +51,7 @@ def train_policy(
       package's base model.
     folder: gets the trained policy and its tokenizer; None saves nothing.
     checkpoints: folder for checkpoints and metrics, so that the same call
-      resumes after a kill; None keeps none.
+      resumes after a kill; None keeps none. Another call is refused.
     config: None is `Config().sft`, the paper's numbers. A batch is never larger
       than the data. With `held_out`, progress shows the loss on held-out
       questions.
@@ -57,7 +63,8 @@ def train_policy(
     The trained policy.
 
   Raises:
-    ValueError: a row lacks a field, or none fits into `config.length` tokens.
+    ValueError: a row lacks a field, none fits into `config.length` tokens, or
+      `checkpoints` are of a training that was given something else.
   """
   rows = [
     (_text(row, "question", number), _steps(row, "steps", number))
@@ -66,6 +73,8 @@ def train_policy(
   config = _fitted(config or Config().sft, len(rows), "solutions")
   policy = policy or folders.BASE_MODEL
   model, tokenizer = _load(policy, config, dtype)
+  if checkpoints is not None:
+    _bind(checkpoints, rows, config, model, dtype=dtype, seed=seed)
   training, kept = held_out.divide(
     rows, lambda row: row[0], seed, config.held_out
   )
@@ -118,12 +127,15 @@ def train_ppm(
     The trained PPM, for `step_values`.
 
   Raises:
-    ValueError: a row lacks a field, or none fits into `config.length` tokens.
+    ValueError: a row lacks a field, none fits into `config.length` tokens, or
+      `checkpoints` are of a training that was given something else.
   """
   items = [_pair(row, number) for number, row in enumerate(pairs)]
   config = _fitted(config or Config().ppm, len(items), "pairs")
   policy = policy or folders.BASE_MODEL
   model, tokenizer = _load(policy, config, dtype)
+  if checkpoints is not None:
+    _bind(checkpoints, items, config, model, dtype=dtype, seed=seed, head=head)
   model = ppm_from_policy(
     model, head, rngs=nnx.Rngs(rng.seed_for(seed, "ppm head"))
   )
@@ -155,6 +167,58 @@ def _session_fields(
     return
   with metrics.MetricsWriter(folder) as writer:
     yield {"folder": folder, "writer": writer}
+
+
+def _bind(
+  folder: str | store.Path,
+  rows: Sequence[Any],
+  config: TrainConfig,
+  policy: Transformer,
+  **others: Any,
+) -> None:
+  """Binds a folder of checkpoints to what a training is given.
+
+  Checkpoints of an earlier version, which has bound none, are not checked.
+
+  Raises:
+    ValueError: the folder has checkpoints of a training that was given
+      something else; one line.
+  """
+  folder = store.path(folder)
+  binds, default = (identity.identity(each) for each in (config, TrainConfig()))
+  given = others | {
+    "rows": json_io.digest([json_io.digest(row) for row in rows]),
+    # A default of a later version's field does not count.
+    "config": json_io.digest(
+      {name: v for name, v in binds.items() if v != default[name]}
+    ),
+    "policy": json_io.digest(
+      {"/".join(map(str, k)): _bits(v) for k, v in arrays_of(policy).items()}
+    ),
+  }
+  if not any(name.isdigit() for name in store.children(folder)):
+    json_io.write(folder / _GIVEN, given)
+    return
+  bound = json_io.read(folder / _GIVEN) or {}
+  other = [name for name in sorted(given) if bound.get(name) != given[name]]
+  if bound and other:
+    raise ValueError(
+      f"{folder} has checkpoints of a training with another "
+      f"{', '.join(other)}: give another folder of checkpoints, or delete it "
+      "to train anew"
+    )
+
+
+@jax.jit
+def _sum_of_bits(array: jax.Array) -> jax.Array:
+  kind = jnp.dtype(f"uint{8 * array.dtype.itemsize}")
+  bits = jax.lax.bitcast_convert_type(array, kind)
+  return jnp.sum(bits, dtype=jnp.uint32)
+
+
+def _bits(array: jax.Array) -> list[int]:
+  """Returns shape and sum of bits modulo 2^32, which no sharding alters."""
+  return [*array.shape, int(_sum_of_bits(array))]
 
 
 def _load(

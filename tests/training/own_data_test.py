@@ -5,6 +5,7 @@ import functools
 import json
 import math
 import pathlib
+import shutil
 from unittest import mock
 
 import jax
@@ -13,7 +14,7 @@ from absl.testing import absltest, parameterized
 from flax import nnx
 
 from rstar_jax.config.schema import Config, PolicyConfig, TrainConfig
-from rstar_jax.hf import folders
+from rstar_jax.hf import folders, saving
 from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.inference.step_values import step_values
 from rstar_jax.models.transformer import arrays_of
@@ -100,6 +101,80 @@ class OwnDataTest(parameterized.TestCase):
       for line in (kept / "metrics.jsonl").read_text().splitlines()
     ]
     self.assertEqual(steps, sorted(steps))
+
+  def test_checkpoints_are_of_one_training(self):
+    kept, options = self.folder / "kept", {"policy": self.base}
+    begun = []
+
+    def begin(model, training, config, session, **_):
+      begun.append(training)
+      (pathlib.Path(session.folder) / "3").mkdir(parents=True, exist_ok=True)
+
+    def train(rows=None, **changes):
+      own_data.train_ppm(
+        rows or pairs(),
+        **{"config": CONFIG, "checkpoints": kept} | options | changes,
+      )
+
+    self.enter_context(mock.patch.object(own_data.ppm_lib, "train_ppm", begin))
+    # What cannot be trained on binds nothing.
+    with mock.patch.object(own_data.ppm_lib, "train_ppm", side_effect=OSError):
+      with self.assertRaises(OSError):
+        train(pairs()[:2])
+    train()
+    other = tiny_run.make_base(self.folder / "other")
+    model = folders.load_policy(self.base)
+    array = model.norm.scale
+    array.set_value(array.get_value().at[1].multiply(1.01))
+    saving.save_policy(model, other, tokenizer=load_tokenizer(self.base))
+    for name, changes in (
+      ("rows", dict(rows=pairs()[::-1])),
+      ("rows", dict(rows=[*pairs()[:3], pairs()[3] | {"weight": 2.0}])),
+      ("config", dict(config=dataclasses.replace(CONFIG, learning_rate=1e-3))),
+      ("policy", dict(policy=other)),
+      ("head", dict(head="logit")),
+      ("seed", dict(seed=1)),
+      ("dtype, seed", dict(dtype="bfloat16", seed=1)),
+    ):
+      with (
+        self.subTest(name, **changes),
+        self.assertRaisesRegex(
+          ValueError,
+          f"^{kept} has checkpoints .* with another {name}: give another",
+        ),
+      ):
+        train(**changes)
+    self.assertLen(begun, 1)
+    # The same, said otherwise, is the same.
+    copied = shutil.copytree(self.base, self.folder / "copied")
+    train(
+      [own_data._pair(row, 0) for row in pairs()],
+      policy=copied,
+      config=dataclasses.replace(CONFIG, checkpoint_every=1),
+    )
+    self.assertLen(begun, 2)
+    # An earlier version bound nothing.
+    (kept / own_data._GIVEN).unlink()
+    train(seed=1)
+    self.assertLen(begun, 3)
+
+  def test_checkpoints_are_of_one_policy(self):
+    kept, begun = self.folder / "kept", []
+    rows = [{"question": "q?", "steps": ["<answer>\\boxed{4}<end_of_answer>"]}]
+
+    def begin(model, training, config, session, **_):
+      begun.append(training)
+      (pathlib.Path(session.folder) / "3").mkdir(parents=True, exist_ok=True)
+
+    train = functools.partial(
+      own_data.train_policy, policy=self.base, config=CONFIG, checkpoints=kept
+    )
+    with mock.patch.object(own_data.sft, "train_sft", begin):
+      train(rows)
+      with self.assertRaisesRegex(ValueError, "with another rows, seed: give"):
+        train([rows[0] | {"question": "p?"}], seed=1)
+      train(rows)
+    self.assertLen(begun, 2)
 
   def test_a_policy_learns_its_solutions(self):
     solutions = [
