@@ -115,7 +115,8 @@ class Blocks:
       for data in store.prefetch(
         lambda name: store.read(path.parent / name), names, path
       ):
-        size = stream.write(data)
+        # None if another process has removed it meanwhile.
+        size = stream.write(data or b"")
     self._uploaded = self.file.stat().st_size
     # Number of the last block, and its offset in the file.
     self._number = max(len(names) - 1, 0)

@@ -98,6 +98,23 @@ class BlocksTest(absltest.TestCase):
     self.assertEqual(names, [f"log.{i:05}" for i in range(len(names))])
     self.assertGreater(len(names), 3)
 
+  def test_what_goes_while_it_is_read_is_nothing(self):
+    blocks = self.open()
+    for text in ("a" * 30, "b" * 30, "c"):
+      blocks.upload(self.append(blocks, f"{text}\n"))
+
+    def remove(operation, name):
+      if operation == "read":
+        self.bucket.objects.pop(("b", "run/log.00001"), None)
+        self.bucket.objects.pop(("b", "run/log.00002"), None)
+
+    self.bucket.hook = remove
+    blocks = self.open()
+    self.assertEqual(blocks.file.read_text(), "a" * 30 + "\n")
+    self.bucket.hook = lambda *_: None
+    blocks.upload(self.append(blocks, "d\n"))
+    self.assertEqual(self.text(), "a" * 30 + "\nd\n")
+
   def test_other_names_are_not_blocks(self):
     store.write(self.path.with_name("log-1.00000"), b"x\n")
     self.assertEmpty(append_only.block_names(self.path))
