@@ -14,7 +14,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from absl import logging
+from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from rstar_jax import outside
@@ -33,6 +35,9 @@ _DAMAGE = (
 )
 # The same by tensorstore, which raises ValueError("CODE: ...") for everything.
 _DAMAGE_CODES = ("DATA_LOSS: ", "NOT_FOUND: ", "OUT_OF_RANGE: ")
+# What the load of a checkpoint finds: all of it, less than was written, or
+# nothing that tells the one from the other.
+_WHOLE, _DAMAGED, _FAILED = range(3)
 
 
 class Checkpoints:
@@ -139,6 +144,8 @@ class Checkpoints:
   def restore_latest(self, start: Any) -> tuple[int, Any] | None:
     """Restores the newest checkpoint whose files are whole.
 
+    All processes call this, and restore what the first one chooses.
+
     Args:
       start: pytree of arrays or jax.ShapeDtypeStruct, with the structure,
         shapes, dtypes and shardings to restore into. Arrays are deleted before
@@ -150,57 +157,70 @@ class Checkpoints:
 
     Raises:
       OSError: a checkpoint cannot be read for another reason, such as a bucket
-        that is out of reach or a device without memory, or all are damaged. So
-        a training with checkpoints never starts anew. One line.
+        that is out of reach or a device without memory; or by another process
+        than the first, for any reason; or all are damaged. So a training with
+        checkpoints never starts anew. One line.
       ValueError: the newest readable checkpoint has other names or shapes, so
         it is of another model or optimiser.
     """
-    steps = self.steps()
-    for step in steps:
+    left, damaged = self.steps(), []
+    while (step := _of_processes(max(left, default=-1))[0]) >= 0:
+      left = [each for each in left if each < step]
+      state, error = None, None
       try:
         state = self._load(step, start)
-      except _AnotherState:
-        raise
-      except Exception as error:  # orbax raises many kinds.
-        cause = _cause(error)
-        reason = f"{type(cause).__name__}: {outside.first_line(cause)}"
-        if not _is_damage(cause):
-          raise OSError(
-            f"{self._folder}: checkpoint {step} cannot be read ({reason}): run "
-            "the same command again once it can, or delete "
-            f"{self._folder / str(step)} to resume from an older one"
-          ) from error
-        warnings.warn(
-          f"{self._folder}: checkpoint {step} cannot be read and is skipped "
-          f"({reason})",
-          stacklevel=2,
-        )
-      else:
+      except Exception as caught:  # orbax raises many kinds.
+        error = caught
+      found = _of_processes(_found(error))
+      if not any(found):
         self._begun = step
         return step, state
-    if steps:
+      if isinstance(error, _AnotherState):
+        raise error
+      reason = _reason(error, found)
+      if found[0] != _DAMAGED:
+        raise OSError(
+          f"{self._folder}: checkpoint {step} cannot be read ({reason}): run "
+          "the same command again once it can, or delete "
+          f"{self._folder / str(step)} to resume from an older one"
+        ) from error
+      warnings.warn(
+        f"{self._folder}: checkpoint {step} cannot be read and is skipped "
+        f"({reason})",
+        stacklevel=2,
+      )
+      damaged.append(step)
+    if damaged:
       raise OSError(
-        f"{self._folder}: all checkpoints are damaged ({steps}): restore one, "
-        f"or delete {self._folder} to train anew"
+        f"{self._folder}: all checkpoints are damaged ({damaged}): restore "
+        f"one, or delete {self._folder} to train anew"
       )
     return None
 
   def _load(self, step: int, start: Any) -> Any:
     """Returns the state of a checkpoint, instead of `start`.
 
+    Waits for no other process, any of which may fail.
+
     Raises:
       _AnotherState: it has other names or shapes.
-      Exception: it cannot be read; see `_cause` and `_is_damage`.
+      Exception: it cannot be read; see `_found`.
     """
+    folder = self._folder / str(step)
     # Not by orbax, which takes a file that it cannot read for an empty one.
-    metadata = store.read(self._folder / str(step) / _METADATA)
+    metadata = store.read(folder / _METADATA)
     shapes = json.loads(metadata or b"")["custom_metadata"]["shapes"]
     _check_shapes(self._folder, step, shapes, _shapes(start))
     wanted = {"state": _flatten(_abstract(start))}
     for each in jax.tree.leaves(start):
       if isinstance(each, jax.Array):
         each.delete()
-    loaded = self._checkpointer.load_checkpointables(step, wanted)
+    own = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+      primary_host=own, active_processes={own}
+    )
+    with ocp.Context(multiprocessing_options=alone):
+      loaded = ocp.load_checkpointables(folder, wanted)
     return _unflatten(loaded["state"], start)
 
 
@@ -229,18 +249,40 @@ class _AnotherState(ValueError):
   """A checkpoint is of another model or optimiser."""
 
 
+def _of_processes(value: int) -> list[int]:
+  """Returns the value of each process, all of which call this together."""
+  if jax.process_count() == 1:
+    return [value]
+  values = multihost_utils.process_allgather(np.int32(value))
+  return [int(each) for each in values]
+
+
+def _found(error: Exception | None) -> int:
+  """Returns what a load found: _WHOLE, _DAMAGED or _FAILED."""
+  if error is None:
+    return _WHOLE
+  cause = _cause(error)
+  if isinstance(cause, _DAMAGE) or (
+    isinstance(cause, ValueError) and str(cause).startswith(_DAMAGE_CODES)
+  ):
+    return _DAMAGED
+  return _FAILED
+
+
+def _reason(error: Exception | None, found: Sequence[int]) -> str:
+  """Returns why a checkpoint cannot be read, here or by another process."""
+  if error is None:
+    number = next(number for number, each in enumerate(found) if each)
+    return f"by process {number}, whose log says why"
+  cause = _cause(error)
+  return f"{type(cause).__name__}: {outside.first_line(cause)}"
+
+
 def _cause(error: BaseException) -> BaseException:
   """Returns the error that others were raised from."""
   while error.__cause__ is not None:
     error = error.__cause__
   return error
-
-
-def _is_damage(cause: BaseException) -> bool:
-  """Returns whether a checkpoint surely lacks content that it once had."""
-  return isinstance(cause, _DAMAGE) or (
-    isinstance(cause, ValueError) and str(cause).startswith(_DAMAGE_CODES)
-  )
 
 
 def _check_shapes(folder, step: int, saved: dict, wanted: dict) -> None:

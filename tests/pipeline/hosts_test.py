@@ -17,6 +17,7 @@ from absl.testing import absltest, parameterized
 
 from rstar_jax.models.transformer import arrays_of
 from rstar_jax.pipeline import hosts
+from rstar_jax.storage import checkpoints
 from tests import forked
 from tests import run as runner
 from tests.training import one_of_several, tiny_training
@@ -29,7 +30,7 @@ TOGETHER = {
 
 
 def setUpModule():
-  forked.prepare(8)
+  forked.prepare(12)
 
 
 def free_port() -> int:
@@ -58,6 +59,19 @@ class TrainingTest(parameterized.TestCase):
       mesh: of all their devices.
       kills: killed_at and signal of process 1.
     """
+    return self.run_all(
+      one_of_several.main, mesh, {1: kills or {}}, {"kind": kind}
+    )
+
+  def run_all(self, function, mesh, own: dict, config: dict) -> list[int]:
+    """Runs processes of two devices; returns their exit codes.
+
+    Args:
+      function: of `one_of_several`.
+      mesh: of all their devices.
+      own: parts of the config of some processes, by number.
+      config: parts of that of all.
+    """
     count = int(np.prod(mesh)) // 2
     coordinator = f"localhost:{free_port()}"
     environment = TOGETHER | {
@@ -66,19 +80,17 @@ class TrainingTest(parameterized.TestCase):
     }
     processes = []
     for index in range(count):
-      config = {
+      whole = {
         "coordinator": coordinator,
         "count": count,
         "index": index,
-        "kind": kind,
         "mesh": mesh,
         "folder": str(self.folder / "checkpoints"),
         "out": str(self.folder / "out.npz"),
-      } | ((kills or {}) if index == 1 else {})
+      }
+      whole |= config | own.get(index, {})
       log = self.folder / f"{index}.log"
-      processes.append(
-        forked.Program(one_of_several.main, [config], log, environment)
-      )
+      processes.append(forked.Program(function, [whole], log, environment))
       self.addCleanup(processes[-1].kill)
     return [each.wait(runner.PATIENCE) for each in processes]
 
@@ -118,6 +130,37 @@ class TrainingTest(parameterized.TestCase):
     self.assertEqual(codes, [0] * 2, self.logs())
     self.assertLen(np.load(self.folder / "out.npz")["losses"], 4)
     self.assert_as_one_process("sft")
+
+  def test_two_processes_restore_one_checkpoint(self):
+    """That which the first one chooses, or none."""
+    with checkpoints.Checkpoints(self.folder / "checkpoints") as saver:
+      for step in (3, 7):
+        saver.save(
+          step, {"w": step * np.arange(24.0, dtype=np.float32).reshape(8, 3)}
+        )
+
+    def restore(index: int) -> list[int]:
+      return self.run_all(
+        one_of_several.restored,
+        *((1, 2, 2), {index: {"unread": "7"}}),
+        {"out": str(self.folder / "restored")},
+      )
+
+    codes = restore(1)
+    self.assertNotIn(0, codes, self.logs())
+    self.assertRegex(self.logs(), r"7 cannot be read \(JSONDecodeError: ")
+    self.assertRegex(self.logs(), r"7 cannot be read \(by process 1, ")
+    codes = restore(0)
+    self.assertEqual(codes, [0] * 2, self.logs())
+    rows = []
+    for index in range(2):
+      found = np.load(self.folder / f"restored{index}.npz")
+      self.assertEqual(found["step"], 3)
+      rows.extend(found["rows"])
+    self.assertCountEqual(
+      np.concatenate(rows).tolist(),
+      (3 * np.arange(24.0)).reshape(8, 3).tolist(),
+    )
 
 
 class HostTest(parameterized.TestCase):

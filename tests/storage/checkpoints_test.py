@@ -214,7 +214,7 @@ class CheckpointsTest(parameterized.TestCase):
       rf"^{self.folder}: checkpoint 7 cannot be read \({type(cause).__name__}"
     )
     for where, name, broken in (
-      (checkpoints.ocp.training.Checkpointer, "load_checkpointables", load),
+      (checkpoints.ocp, "load_checkpointables", load),
       (checkpoints.store, "read", fail),
     ):
       with (
@@ -237,6 +237,43 @@ class CheckpointsTest(parameterized.TestCase):
     for path in paths:
       path.with_suffix(".kept").rename(path)
     self.assertEqual(self._restore()[0], 7)
+
+  def _restore_beside(self, *first: int, number: int = 1):
+    """Restores beside a process that says these numbers, one after another."""
+    said = iter(first)
+
+    def of_processes(value: int) -> list[int]:
+      return [next(said), value] if number else [value, next(said)]
+
+    with mock.patch.object(checkpoints, "_of_processes", of_processes):
+      found = self._restore()
+    self.assertEmpty(list(said))
+    return found
+
+  def test_the_first_process_chooses(self):
+    self._save(3, 7)
+    whole, damaged = checkpoints._WHOLE, checkpoints._DAMAGED
+    self.assertEqual(self._restore_beside(7, whole)[0], 7)
+    self.assertEqual(self._restore_beside(3, whole)[0], 3)
+    self.assertIsNone(self._restore_beside(-1))
+    with self.assertWarnsRegex(UserWarning, r"7 .* skipped \(by process 0, "):
+      step, state = self._restore_beside(7, damaged, 3, whole)
+    self.assertEqual(step, 3)
+    jax.tree.map(np.testing.assert_array_equal, state, _state(3.0))
+    with self.assertRaisesRegex(OSError, r"checkpoint 7 .* \(by process 0, "):
+      self._restore_beside(7, checkpoints._FAILED)
+
+  def test_what_another_process_cannot_read_is_an_error(self):
+    self._save(3, 7)
+    with self.assertRaisesRegex(
+      OSError, r"7 cannot .* \(by process 1, .*: run"
+    ):
+      self._restore_beside(7, checkpoints._DAMAGED, number=0)
+    _drop_arrays(self.folder / "7")
+    with self.assertRaisesRegex(OSError, r"7 cannot .* \(ValueError: .*: run"):
+      self._restore_beside(7, checkpoints._WHOLE)
+    with self.assertRaisesRegex(OSError, r"9 cannot .* \(JSONDecodeError: "):
+      self._restore_beside(9, checkpoints._WHOLE)
 
   def test_newer_ones_are_kept_until_they_are_reached(self):
     self._save(100, 200)

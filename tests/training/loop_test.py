@@ -158,7 +158,7 @@ class FitTest(parameterized.TestCase):
     straight = _run()
     self._killed(at=7)
     with mock.patch.object(
-      loop.checkpoints_lib.ocp.training.Checkpointer,
+      loop.checkpoints_lib.ocp,
       "load_checkpointables",
       side_effect=OSError("503"),
     ):
@@ -606,7 +606,7 @@ class FitModelTest(absltest.TestCase):
   def test_a_resumed_training_holds_its_state_once(self):
     config = dataclasses.replace(CONFIG, ema=0.5, checkpoint_every=1)
     folder = self.create_tempdir().full_path
-    orbax = loop.checkpoints_lib.ocp.training.Checkpointer
+    orbax = loop.checkpoints_lib.ocp
     load, held = orbax.load_checkpointables, []
 
     def live() -> int:

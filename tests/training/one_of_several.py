@@ -3,16 +3,21 @@
 A config is: coordinator, count, index; kind ("sft" or "ppm"), mesh; folder of
 the checkpoints; out, where process 0 writes parameters and losses; and
 killed_at, of a batch, with the signal that the process then sends itself.
+
+`restored` restores a checkpoint of one array instead. Its config has no kind,
+but may have unread, of a checkpoint that the process finds damaged.
 """
 
 import os
 from unittest import mock
 
+import jax
 import numpy as np
 
 from rstar_jax.models import sharding
 from rstar_jax.models.transformer import arrays_of
 from rstar_jax.pipeline import hosts
+from rstar_jax.storage import checkpoints, store
 from rstar_jax.training import loop
 from tests.training import tiny_training
 
@@ -43,3 +48,25 @@ def main(config: dict) -> None:
   arrays["grown"] = sharding.to_host(arrays_of(grown)["embedding",])
   if host.leads:
     np.savez(config["out"], losses=losses, **arrays)
+
+
+def restored(config: dict) -> None:
+  hosts.join(config["coordinator"], config["count"], config["index"])
+  mesh, read = tiny_training.make_mesh(config["mesh"]), store.read
+  start = jax.ShapeDtypeStruct(
+    (8, 3),
+    np.float32,
+    sharding=jax.NamedSharding(mesh, jax.P(("fsdp", "tensor"))),
+  )
+
+  def read_all_but_one(file):
+    return b"" if file.parent.name == config.get("unread") else read(file)
+
+  with checkpoints.Checkpoints(config["folder"]) as saver:
+    with mock.patch.object(store, "read", read_all_but_one):
+      step, found = saver.restore_latest({"w": start})
+  np.savez(
+    config["out"] + str(config["index"]),
+    step=step,
+    rows=[each.data for each in found["w"].addressable_shards],
+  )
