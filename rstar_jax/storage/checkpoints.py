@@ -79,7 +79,7 @@ class Checkpoints:
     try:
       self.wait()
     finally:
-      with self._errors_in_one_line():
+      with self._errors_in_one_line(self._begun):
         self._checkpointer.close()
 
   def save(self, step: int, state: Any) -> None:
@@ -97,24 +97,25 @@ class Checkpoints:
     """
     self.wait()
     self._preserved.step = step
-    self._writing = self._checkpointer.save_checkpointables_async(
-      step,
-      {"state": _flatten(state)},
-      force=True,
-      overwrite=step in self.steps(),
-      custom_metadata={"shapes": _shapes(state)},
-    )
+    with self._errors_in_one_line(step):
+      self._writing = self._checkpointer.save_checkpointables_async(
+        step,
+        {"state": _flatten(state)},
+        force=True,
+        overwrite=step in self.steps(),
+        custom_metadata={"shapes": _shapes(state)},
+      )
     self._before, self._begun = self._begun, step
 
   def wait(self) -> None:
     """Waits until the last `save` is complete; raises as `save`."""
     writing, self._writing = self._writing, None
     if writing is not None:
-      with self._errors_in_one_line():
+      with self._errors_in_one_line(self._begun):
         writing.result()
 
   @contextlib.contextmanager
-  def _errors_in_one_line(self) -> Iterator[None]:
+  def _errors_in_one_line(self, step: int | None) -> Iterator[None]:
     """Turns orbax's errors into one line.
 
     Raises:
@@ -126,7 +127,7 @@ class Checkpoints:
       # The reason is at the end, after long names.
       reason = str(error).rpartition(": ")[2][:200]
       raise OSError(
-        f"{self._folder}: checkpoint {self._begun} cannot be written "
+        f"{self._folder}: checkpoint {step} cannot be written "
         f"({reason}): run the same command again once it can"
       ) from error
 

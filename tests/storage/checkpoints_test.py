@@ -135,6 +135,23 @@ class CheckpointsTest(parameterized.TestCase):
         with self.assertRaisesRegex(OSError, "no space"):
           saver.save(7, _state(7.0))
 
+  def test_a_write_that_does_not_begin_is_a_line(self):
+    self._save(3)
+    with checkpoints.Checkpoints(self.folder) as saver:
+      saver.restore_latest(_state(0.0))
+      with (
+        mock.patch.object(
+          saver._checkpointer,
+          "save_checkpointables_async",
+          side_effect=jax.errors.JaxRuntimeError("ABORTED: no memory"),
+        ),
+        self.assertRaisesRegex(
+          OSError, f"^{self.folder}: checkpoint 7 .* written .no memory.: run "
+        ),
+      ):
+        saver.save(7, _state(7.0))
+      self.assertEqual(saver.whole, 3)
+
   def test_a_disk_that_is_full_is_a_line(self):
     with (
       mock.patch.object(checkpoints.logging.get_absl_handler(), "emit") as told,
