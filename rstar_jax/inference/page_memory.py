@@ -88,12 +88,26 @@ class PageMemory:
       ) from error
 
   def resize(self, sizes: Sizes) -> None:
-    """Makes empty pages of another number; no run may have any."""
+    """Makes empty pages of another number; no run may have any.
+
+    Raises:
+      ValueError: a device has no room; there are empty pages of the old number.
+    """
+    before = self.sizes
+    self._drop(sizes)
+    try:
+      self.allocate()
+    except Exception:
+      self._drop(before)
+      self.allocate()
+      raise
+
+  def _drop(self, sizes: Sizes) -> None:
+    """Drops the pages, and sets the sizes of those that replace them."""
     self._dropped = self.dropped
     self.sizes, self.arrays = sizes, None
     for shard in self.shards:
       shard.cache = PrefixCache(sizes.shard_pages)
-    self.allocate()
 
   def free(self) -> None:
     """Drops the pages and their record."""

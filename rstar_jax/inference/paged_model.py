@@ -237,7 +237,10 @@ class PagedModel(Weights, abc.ABC):
 
   @abc.abstractmethod
   def _start(self, request: Request) -> bool:
-    """Starts a request's runs; returns False if there are too few pages."""
+    """Starts a request's runs, or fails it.
+
+    Returns False if there are too few pages for now.
+    """
 
   @abc.abstractmethod
   def _fills_call(self) -> bool:
@@ -261,6 +264,12 @@ class PagedModel(Weights, abc.ABC):
     # It may have been cancelled at this moment.
     with contextlib.suppress(concurrent.futures.InvalidStateError):
       request.future.set_result(result)
+
+  def _fail(self, request: Request, error: Exception) -> None:
+    """Gives a request that has no runs an error."""
+    self._leave(request)
+    with contextlib.suppress(concurrent.futures.InvalidStateError):
+      request.future.set_exception(error)
 
   def _cancel(self, request: Request) -> None:
     """Ends a request that was cancelled."""

@@ -72,7 +72,8 @@ class ScoringEngine(PagedModel):
       float32 [n] in [-1, 1].
 
     Raises:
-      ValueError: a path is empty.
+      ValueError: a path is empty. The future raises it if a device has no room
+        for the paths.
     """
     del tree
     if not all(map(len, paths)):
@@ -100,8 +101,12 @@ class ScoringEngine(PagedModel):
     promised = sum(request.promised)
     needed = pages_for(request.common) + promised
     fits = longest <= self.sizes.longest and needed <= self.sizes.shard_pages
-    if not fits and not self._grow(longest, needed):
-      return False
+    try:
+      if not fits and not self._grow(longest, needed):
+        return False
+    except ValueError as error:  # No room for it, but for others.
+      self._fail(request, error)
+      return True
     run = shard.start(
       request,
       paths[0][: request.common],

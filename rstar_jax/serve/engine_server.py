@@ -56,12 +56,14 @@ class _Reward:
     engine: of the model.
     scale: divisor of raw values before the tanh.
     known: number of the model's ids.
+    longest: most tokens of a path; each may need pages of its own.
     published: None for a PPM; another reward model is never replaced.
   """
 
   engine: ScoringEngine
   scale: float
   known: int
+  longest: int
   published: Published | None
 
 
@@ -106,6 +108,10 @@ class EngineService:
         ScoringEngine(model, config.engine, **shared),
         SCALES[model.head],
         model.config.vocab_size,
+        max(
+          model.config.max_length,
+          config.engine.max_prefix_tokens + config.engine.max_step_tokens,
+        ),
         published,
       )
 
@@ -298,6 +304,11 @@ class EngineService:
     ]
     if not all(paths):
       raise Refused(f"a path of {name} has no tokens")
+    if (longest := max(map(len, paths), default=0)) > served.longest:
+      raise Refused(
+        f"a path of {name} has {longest} tokens; the context length is "
+        f"{served.longest}"
+      )
     values = served.engine.submit(paths).result().astype(np.float64)
     with np.errstate(divide="ignore"):
       raw = np.clip(np.arctanh(values), -_MOST_RAW, _MOST_RAW) * served.scale

@@ -63,6 +63,26 @@ class PageMemoryTest(absltest.TestCase):
     self.assertEqual((memory.arrays, memory.shards), (None, []))
     self.assertEqual((memory.used, memory.dropped), (0, 3))
 
+  def test_no_room_for_more_leaves_as_many_as_before(self):
+    def empty(config, layers, count):
+      if count > 9:
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: x")
+      return PagedAttention().empty(config, layers, count)
+
+    tight = mock.Mock(spec=PagedAttention)
+    tight.empty.side_effect = empty
+    tight.page_bytes.return_value = 2**20
+    memory = memory_of(tight)
+    memory.allocate()
+    fill(memory.shards[0], 8)
+    before = memory.sizes
+    with self.assertRaisesRegex(ValueError, "^10 pages"):
+      memory.resize(dataclasses.replace(before, least=10))
+    self.assertEqual(memory.sizes, before)
+    self.assertEqual(memory.shards[0].cache.count, 6)
+    self.assertEqual(memory.arrays.shape[0], LAYERS * 6)
+    self.assertEqual((memory.used, memory.dropped), (0, 2))
+
   def test_paths_of_other_frequencies_share_no_pages(self):
     rope = RopeScaling(kind="longrope", original_length=20)
     memory = memory_of(model=dataclasses.replace(MODEL, rope=rope))

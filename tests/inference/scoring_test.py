@@ -4,6 +4,7 @@ import concurrent.futures
 import functools
 from unittest import mock
 
+import jax
 import numpy as np
 from absl.testing import absltest, parameterized
 from flax import nnx
@@ -192,6 +193,30 @@ class ScoringEngineTest(parameterized.TestCase):
           each.result(timeout=60)
     want = expected("xla", "float32")[0]
     np.testing.assert_array_equal(engine.submit(requests()[0]).result(), want)
+    self.assertEmpty(small.leaks(engine))
+
+  def test_one_too_long_for_the_device_fails_alone(self):
+    engine = make()
+    allocate = engine.memory._attention.empty
+
+    def empty(config, layers, count):
+      if count > 1000:
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: x")
+      return allocate(config, layers, count)
+
+    tight = mock.Mock(wraps=engine.memory._attention)
+    tight.empty.side_effect = empty
+    engine.memory._attention = tight
+    short = requests()[0]
+    want = expected("xla", "float32")[0]
+    for turn in range(2):
+      waiting = [engine.submit(short) for _ in range(3)]
+      waiting.insert(1, engine.submit([small.prefix(3000, turn)]))
+      with self.assertRaisesRegex(ValueError, "pages of keys and values take"):
+        waiting.pop(1).result(timeout=60)
+      for each in waiting:
+        np.testing.assert_array_equal(each.result(timeout=60), want)
+    self.assertEqual(engine.sizes.path_pages, 6)
     self.assertEmpty(small.leaks(engine))
 
   def test_other_weights(self):

@@ -273,6 +273,12 @@ class RefusalsTest(ServeCase):
     ("/v1/completions", b"[]", 400, "is no object"),
     ("/pooling", {"input": [[]]}, 400, "has no tokens"),
     ("/pooling", {"input": [[768]]}, 400, "as input"),
+    (
+      "/pooling",
+      {"input": [[1], [1] * 257]},
+      400,
+      "has 257 tokens; the context length is 256",
+    ),
     ("/pooling", {"input": "a"}, 400, 'has "a" as input'),
     ("/nothing", {}, 404, "Not Found"),
     (
