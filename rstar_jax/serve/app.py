@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import hmac
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -16,8 +15,8 @@ from starlette.types import Receive, Scope, Send
 
 from rstar_jax import outside
 from rstar_jax.pipeline.solve import Asked, Solution
-from rstar_jax.report import address, trees
-from rstar_jax.serve import page, wire
+from rstar_jax.report import trees
+from rstar_jax.serve import access, page, wire
 from rstar_jax.serve.metrics import Metrics
 from rstar_jax.serve.service import Event, Service
 from rstar_jax.serve.wire import Refused, Served
@@ -59,7 +58,7 @@ class _App:
   ):
     self._service, self._served = service, served
     self._metrics = metrics
-    self._token, self._hosts = token.encode(), hosts
+    self._token, self._hosts = token, hosts
     self._began = int(time.time())
 
     def route(path: str, call: _Handler, *methods: str, free=False) -> Route:
@@ -83,7 +82,8 @@ class _App:
 
     async def guarded(request: Request) -> Response:
       try:
-        self._check(request, free)
+        token = "" if free else self._token
+        access.check(request.headers, token, self._hosts)
         return await call(request)
       except Refused as error:
         self._metrics.refused(error.status)
@@ -92,24 +92,6 @@ class _App:
         return Response(status_code=499)  # The client has disconnected.
 
     return guarded
-
-  def _check(self, request: Request, free: bool) -> None:
-    """Raises `Refused` for a request that is not allowed."""
-    name = request.headers.get("host", "")
-    if self._hosts and not address.is_named(name, self._hosts):
-      raise Refused(f"this server is not called {name!r:.80}", 421)
-    if free or not self._token:
-      return
-    scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not hmac.compare_digest(
-      given.strip().encode(), self._token
-    ):
-      raise Refused(
-        "the token is missing, or another: send Authorization: Bearer TOKEN",
-        401,
-        code="invalid_api_key",
-        headers={"WWW-Authenticate": "Bearer"},
-      )
 
   async def _page(self, request: Request) -> Response:
     del request
@@ -294,10 +276,7 @@ class _Stream(StreamingResponse):
 
 async def _body(request: Request) -> bytes:
   """Reads a request."""
-  kind = request.headers.get("content-type", "").partition(";")[0].strip()
-  if kind.lower() != "application/json":
-    # A page of another site cannot send this type without a preflight.
-    raise Refused("send Content-Type: application/json", 415)
+  access.check_form(request.headers)
   found = bytearray()
   try:
     async with asyncio.timeout(BODY_SECONDS):

@@ -12,7 +12,7 @@ import http.server
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -31,6 +31,8 @@ from rstar_jax.inference.reward import Published
 from rstar_jax.inference.scoring import ScoringEngine
 from rstar_jax.models.transformer import SCALES
 from rstar_jax.pipeline import models
+from rstar_jax.report import address
+from rstar_jax.serve import access
 from rstar_jax.serve.wire import Refused
 from rstar_jax.steps.tokenizer import HfTokenizer
 
@@ -323,11 +325,13 @@ class EngineService:
           raise Refused("no PPM is served here", 404)
         ppm = folders.load_ppm(folder, self._dtype, mesh=self._mesh)
         self._reward.engine.load(ppm)
+        self.folders["ppm"] = folder
       elif self._policy is None:
         raise Refused("no policy is served here", 404)
       else:
         policy = folders.load_policy(folder, self._dtype, mesh=self._mesh)
         self._policy.engine.load(policy)
+        self.folders["policy"] = folder
     except (OSError, ValueError) as error:
       raise Refused(f"model_path={folder}: {error}") from error
     return {"success": True, "message": "the weights are loaded"}
@@ -348,17 +352,25 @@ class _Handler(http.server.BaseHTTPRequestHandler):
   timeout = 60.0
   service: EngineService
   key: str
+  hosts: tuple[str, ...]
 
   def do_GET(self):
     path = self.path.partition("?")[0]
+    try:
+      access.check(
+        self.headers, "" if path == "/health" else self.key, self.hosts
+      )
+      if path not in ("/health", "/v1/models"):
+        raise Refused("Not Found", 404)
+    except Refused as error:
+      self._refuse(error)
+      return
     if path == "/health":
       self._reply(200, {})
-    elif path == "/v1/models":
-      names = [each for each in self.service.folders.values() if each]
-      models = [{"id": each, "object": "model"} for each in names]
-      self._reply(200, {"object": "list", "data": models})
-    else:
-      self._refuse(Refused("Not Found", 404))
+      return
+    names = [each for each in self.service.folders.values() if each]
+    models = [{"id": each, "object": "model"} for each in names]
+    self._reply(200, {"object": "list", "data": models})
 
   def do_POST(self):
     try:
@@ -375,8 +387,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
   def _body(self) -> dict[str, Any]:
     """Reads the request; raises Refused or `outside.Bad`."""
-    if self.key and self.headers["Authorization"] != f"Bearer {self.key}":
-      raise Refused("the key is missing, or another", 401)
+    access.check(self.headers, self.key, self.hosts)
+    access.check_form(self.headers)
     size = self.headers.get("Content-Length", "")
     if not size.isdecimal() or int(size) > outside.LONGEST:
       raise Refused(f"Content-Length: {size!r:.40}, want a length", 413)
@@ -386,11 +398,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     return body
 
   def _refuse(self, error: Refused) -> None:
-    self._reply(error.status, error.body)
+    self._reply(error.status, error.body, error.headers)
 
-  def _reply(self, status: int, answer: Any) -> None:
+  def _reply(
+    self, status: int, answer: Any, headers: Mapping[str, str] | None = None
+  ) -> None:
     text = json.dumps(answer).encode()
     self.send_response(status)
+    for name, value in (headers or {}).items():
+      self.send_header(name, value)
     self.send_header("Content-Type", "application/json")
     self.send_header("Content-Length", str(len(text)))
     self.end_headers()
@@ -427,5 +443,9 @@ def make(
     place: a bound socket, which the server closes.
     key: bearer token that clients must send; "" admits all.
   """
-  handler = type("Handler", (_Handler,), {"service": service, "key": key})
-  return _Server(place, handler)
+  host = place.getsockname()[0]
+  # Where only this machine can reach it, no page of another site may.
+  local = address.is_local(host) and not key
+  hosts = address.names(host) if local else ()
+  fields = {"service": service, "key": key, "hosts": hosts}
+  return _Server(place, type("Handler", (_Handler,), fields))

@@ -58,10 +58,10 @@ class StandIn:
         outer._sockets.discard(self.request)
         super().finish()
 
-      def _reply(self, status, answer):
+      def _reply(self, status, answer, headers=None):
         raw = answer.pop("raw", None) if isinstance(answer, dict) else None
         if raw is None:
-          return super()._reply(status, answer)
+          return super()._reply(status, answer, headers)
         self.wfile.write(raw)
         self.close_connection = True
 
