@@ -32,11 +32,16 @@ from rstar_jax.inference.scoring import ScoringEngine
 from rstar_jax.models.transformer import SCALES
 from rstar_jax.pipeline import models
 from rstar_jax.report import address
-from rstar_jax.serve import access
+from rstar_jax.serve import access, wire
 from rstar_jax.serve.wire import Refused
 from rstar_jax.steps.tokenizer import HfTokenizer
 
 _SEED = 2**32
+# Fields of `wire.NOTHING` that would change samples or their form.
+_NOT_DONE = (
+  *("echo", "suffix", "best_of", "logit_bias"),
+  *("frequency_penalty", "presence_penalty"),
+)
 # Raw values beyond this have tanh 1 in float32.
 _MOST_RAW = 10.0
 _WARMEST = 1e6
@@ -165,6 +170,10 @@ class EngineService:
       return self._answer_of_two(body)
     if self._policy is None:
       raise Refused("no policy is served here", 404)
+    for name in _NOT_DONE:
+      wire.check_nothing(body, name)
+    if body.get("stream"):
+      raise Refused("stream is not supported here: leave it out")
     engine, tokenizer = self._policy.engine, self._policy.tokenizer
     known = tokenizer.vocab_size
     prompt = body.get("prompt")

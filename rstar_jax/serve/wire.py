@@ -43,7 +43,7 @@ _IGNORED = (
   *("prompt_cache_key", "prompt_cache_retention", "parallel_tool_calls"),
 )
 # Fields of OpenAI's API that are accepted with these values alone.
-_NOTHING: dict[str, tuple[Any, ...]] = {
+NOTHING: dict[str, tuple[Any, ...]] = {
   "frequency_penalty": (0,),
   "presence_penalty": (0,),
   "logit_bias": ({},),
@@ -177,15 +177,14 @@ def _read(fields: dict[str, Any], served: Served, chat: bool) -> Request:
   field = "messages" if chat else "prompt"
   # A field that is null counts as absent.
   given = {name: value for name, value in fields.items() if value is not None}
-  for name, value in given.items():
+  for name in given:
     if name in (*_OURS, *_MEANT, *_IGNORED, field):
       continue
-    if name not in _NOTHING:
+    if name not in NOTHING:
       raise Refused(
         f"Unrecognized request argument supplied: {name}", param=name
       )
-    if value not in _NOTHING[name]:
-      raise Refused(f"{name} is not supported here: leave it out", param=name)
+    check_nothing(given, name)
   question = _chat(given) if chat else _prompt(given.get("prompt"))
   if not question.strip():
     raise Refused("the question is empty", param=field)
@@ -232,6 +231,13 @@ def _read(fields: dict[str, Any], served: Served, chat: bool) -> Request:
     tree=_truth(given, "tree"),
     chat=chat,
   )
+
+
+def check_nothing(fields: Mapping[str, Any], name: str) -> None:
+  """Raises `Refused` if a field of `NOTHING` asks for something."""
+  value = fields.get(name)
+  if value is not None and value not in NOTHING[name]:
+    raise Refused(f"{name} is not supported here: leave it out", param=name)
 
 
 def _chat(fields: Mapping[str, Any]) -> str:

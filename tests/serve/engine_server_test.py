@@ -123,6 +123,8 @@ class AnswersTest(ServeCase):
   def test_several_samples_of_a_request(self):
     body = {"prompt": PROMPTS[0], "n": 3, "seed": 2**32 - 2, "max_tokens": 5}
     body |= {"temperature": config_of().engine.temperature}
+    # Of fields that are not done those that ask for nothing.
+    body |= {"stream": False, "echo": None, "presence_penalty": 0.0}
     status, answer = self.post("/v1/completions", body)
     self.assertEqual(status, 200)
     ours = engine()
@@ -229,6 +231,13 @@ BAD = (
   ({"stop_token_ids": [9999]}, "as stop_token_ids"),
   ({"temperature": -0.3}, "temperature=-0.3 is below 0"),
   ({"temperature": "1"}, 'has "1" as temperature'),
+  ({"stream": True}, "stream is not supported here: leave it out"),
+  ({"echo": True}, "echo is not supported here: leave it out"),
+  ({"presence_penalty": 0.5}, "presence_penalty is not supported here"),
+  ({"frequency_penalty": -1}, "frequency_penalty is not supported here"),
+  ({"logit_bias": {"5": 1}}, "logit_bias is not supported here"),
+  ({"best_of": 2}, "best_of is not supported here"),
+  ({"suffix": "x"}, "suffix is not supported here"),
   ({"top_p": 0.3}, "start this server with --config.engine.top_p=0.3"),
 )
 
