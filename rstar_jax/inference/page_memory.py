@@ -63,7 +63,7 @@ class PageMemory:
 
     Raises:
       ValueError: a device has no room; the message names a number of pages for
-        which it has.
+        which it has, if there is one.
     """
     count = self.sizes.shard_pages
     if not self.shards:
@@ -81,10 +81,18 @@ class PageMemory:
       size = self._attention.page_bytes(self._config, self._layers)
       stats = jax.local_devices()[0].memory_stats() or {}
       free = stats.get("bytes_limit", 0) - stats.get("bytes_in_use", 0)
+      fit = max(free, 0) // size
+      if fit >= self.sizes.fewest:
+        advice = f"set engine.pages to at most {fit * self.sizes.shards}"
+      else:
+        # They are what one path needs.
+        advice = (
+          "take shorter paths (engine.max_prefix_tokens, max_step_tokens, "
+          "max_block_tokens), or a mesh of more devices for the model"
+        )
       raise ValueError(
         f"{count} pages of keys and values take {count * size / 2**30:.2f} GiB "
-        f"of a device, of which {free / 2**30:.2f} GiB are free: set "
-        f"engine.pages to at most {max(free, 0) // size * self.sizes.shards}"
+        f"of a device, of which {free / 2**30:.2f} GiB are free: {advice}"
       ) from error
 
   def resize(self, sizes: Sizes) -> None:

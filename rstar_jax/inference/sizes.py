@@ -70,9 +70,14 @@ class Sizes:
     return pages_for(self.step) + 1
 
   @property
+  def fewest(self) -> int:
+    """Returns the fewest pages of a data shard, whatever is asked for."""
+    return max(self.path_pages + self.step_pages, self.least)
+
+  @property
   def shard_pages(self) -> int:
     """Returns the pages of each data shard."""
-    least = max(self.path_pages + self.step_pages, self.least)
+    least = self.fewest
     if self.config.pages:
       return max(self.config.pages // self.shards, least)
     # A path for every fourth row, and two steps for every row.

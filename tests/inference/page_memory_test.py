@@ -96,7 +96,7 @@ class PageMemoryTest(absltest.TestCase):
     full.page_bytes.return_value = 2**28
     device = mock.Mock()
     device.memory_stats.return_value = {
-      "bytes_limit": 2**30,
+      "bytes_limit": 2**31,
       "bytes_in_use": 2**28,
     }
     memory = memory_of(full, shards=2, pages=8)
@@ -104,9 +104,33 @@ class PageMemoryTest(absltest.TestCase):
       mock.patch.object(jax, "local_devices", return_value=[device]),
       self.assertRaisesRegex(
         ValueError,
-        "8 pages of keys and values take 2.00 GiB of a device, of which 0.75 "
-        "GiB are free: set engine.pages to at most 6$",
+        "8 pages of keys and values take 2.00 GiB of a device, of which 1.75 "
+        "GiB are free: set engine.pages to at most 14$",
       ),
+    ):
+      memory.allocate()
+
+  def test_where_no_number_of_pages_would_do(self):
+    full = mock.Mock(spec=PagedAttention)
+    full.empty.side_effect = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: x")
+    full.page_bytes.return_value = 2**28
+    device = mock.Mock()
+    # Room for one page less than a path of 30 + 9 tokens needs.
+    stats = {"bytes_limit": 2**30, "bytes_in_use": 0}
+    device.memory_stats.return_value = stats
+    memory = memory_of(full, shards=2, pages=8)
+    self.assertEqual(memory.sizes.fewest, 5)
+    with (
+      mock.patch.object(jax, "local_devices", return_value=[device]),
+      self.assertRaisesRegex(
+        ValueError, "of which 1.00 GiB are free: take shorter paths .*mesh"
+      ),
+    ):
+      memory.allocate()
+    stats["bytes_limit"] += 2**28
+    with (
+      mock.patch.object(jax, "local_devices", return_value=[device]),
+      self.assertRaisesRegex(ValueError, "set engine.pages to at most 10$"),
     ):
       memory.allocate()
 
