@@ -20,7 +20,7 @@ from absl import logging
 from rstar_jax import outside
 from rstar_jax.config.schema import RemoteConfig, urls_of
 from rstar_jax.inference.http_post import BadAnswer, PromptTooLong
-from rstar_jax.inference.protocols import MOST_ID, MOST_REAL
+from rstar_jax.inference.protocols import MOST_ID, MOST_REAL, by_index
 from rstar_jax.inference.server_pool import Servers
 from rstar_jax.steps import grammar, prompts
 from rstar_jax.storage.journal import Journal
@@ -241,9 +241,9 @@ def candidates(
     most: tokens of a choice.
 
   Returns:
-    A candidate for each choice, by index. Its `token_ids` are ids of the
-    *server's* tokenizer if given (vLLM: `return_token_ids`; llama.cpp:
-    logprobs). Otherwise they are `UNKNOWN_ID`s, as many as there are
+    A candidate for each choice, by index if any has one. Its `token_ids` are
+    ids of the *server's* tokenizer if given (vLLM: `return_token_ids`;
+    llama.cpp: logprobs). Otherwise they are `UNKNOWN_ID`s, as many as there are
     log-probabilities, or an equal share of `usage.completion_tokens`. Their
     number is thus the number of paid tokens, exact in sum over the choices. Its
     `logprob` is the sum of the given ones (llama.cpp: after its sampling
@@ -259,9 +259,8 @@ def candidates(
       "server?"
     )
   choices = outside.sequence(answer["choices"], "choices", dict)
-  for choice in choices:
-    outside.integer(choice.get("index", 0), "index", 0, len(choices) - 1)
-  choices = sorted(choices, key=lambda each: each.get("index", 0))
+  if any("index" in each for each in choices):
+    choices = by_index(choices)
   usage = answer.get("usage")
   total = usage.get("completion_tokens") if isinstance(usage, dict) else None
   if total is not None:

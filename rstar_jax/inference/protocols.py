@@ -185,10 +185,7 @@ class OpenAi:
     self, answer: Any, count: int, reading: Reading = ONE_LABEL
   ) -> list[float]:
     answers = reading.source == "answers"
-    rows = sorted(
-      _rows_of(answer, "choices" if answers else "data"),
-      key=lambda row: outside.integer(row.get("index"), "index", 0, count),
-    )
+    rows = by_index(_rows_of(answer, "choices" if answers else "data"))
     if answers:
       found = [_logprobs_by_name(row.get("logprobs"), reading) for row in rows]
       return _checked_values(found, count, (0, 1))
@@ -284,6 +281,21 @@ class SgLang:
     return _checked_values(
       [row.get("embedding") for row in rows], count, reading.pair
     )
+
+
+def by_index(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+  """Returns the rows of an answer by their `index`, one of each from 0.
+
+  Raises:
+    outside.Bad: an index is missing, or comes twice.
+  """
+  found: dict[int, dict[str, Any]] = {}
+  for row in rows:
+    index = outside.integer(row.get("index"), "index", 0, len(rows) - 1)
+    if index in found:
+      raise outside.Bad(f"has index {index} twice")
+    found[index] = row
+  return [found[index] for index in sorted(found)]
 
 
 def _json(**fields: Any) -> bytes:

@@ -5,6 +5,7 @@ import math
 
 from absl.testing import absltest, parameterized
 
+from rstar_jax import outside
 from rstar_jax.inference.completions_client import candidates
 from rstar_jax.steps import grammar
 from rstar_jax.types import Candidate
@@ -177,6 +178,23 @@ class ShapesTest(parameterized.TestCase):
     )
     self.assertEqual(text, "<code>\nx = 4\n<end_of_step>")
     self.assertEqual((ids, finish), ((-1, -1, -1), "step"))
+
+  def test_indices(self):
+    def texts(*indices):
+      choices = [
+        {"text": f"{n}", "token_ids": [n]}
+        | ({} if at is None else {"index": at})
+        for n, at in enumerate(indices)
+      ]
+      found = candidates({"choices": choices}, ())
+      return [each.text for each in found]
+
+    self.assertEqual(texts(2, 0, 1), ["1", "2", "0"])
+    # Without any, they are in order.
+    self.assertEqual(texts(None, None), ["0", "1"])
+    for wrong in ((0, 0), (1, 2), (0, None), (-1, 0)):
+      with self.assertRaisesRegex(outside.Bad, "index"):
+        texts(*wrong)
 
   def test_no_number_of_tokens(self):
     answer = {"choices": [{"text": "x", "finish_reason": "stop"}]}

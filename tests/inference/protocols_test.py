@@ -194,6 +194,10 @@ class AnswersTest(parameterized.TestCase):
       SgLang().read_sample(replaced(SGLANG, path, value), 9)
 
   def test_values(self):
+    for one, other in ((0, 0), (1, 1), (1, 2), (0, None)):
+      data = [{"index": one, "data": [0.5]}, {"index": other, "data": [-3]}]
+      with self.assertRaisesRegex(outside.Bad, "index"):
+        OpenAi().read_values({"data": data}, 2)
     data = [{"index": 1, "data": [0.5]}, {"index": 0, "data": [-3]}]
     self.assertEqual(OpenAi().read_values({"data": data}, 2), [-3.0, 0.5])
     rows = [{"embedding": [-3.0]}, {"embedding": [0.5]}]
