@@ -47,11 +47,13 @@ def html() -> str:
   )
 
 
-@functools.cache
 def asset(name: str) -> tuple[str, str] | None:
   """Returns a file of the page and its type, None if there is none."""
-  kind = _KINDS.get(name.rpartition(".")[2])
-  if name not in (*SCRIPTS, *_STYLES) or kind is None:
-    return None
+  # Clients choose names, of which only those of files may stay in memory.
+  return _read(name) if name in (*SCRIPTS, *_STYLES) else None
+
+
+@functools.cache
+def _read(name: str) -> tuple[str, str]:
   room = "serve" if name.startswith("ask.") else "report"
-  return report.asset(name, room), kind
+  return report.asset(name, room), _KINDS[name.rpartition(".")[2]]

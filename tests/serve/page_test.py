@@ -28,6 +28,15 @@ class PageTest(absltest.TestCase):
     ):
       self.assertIsNone(page.asset(name))
 
+  def test_names_that_clients_make_up_take_no_memory(self):
+    for n in range(64):
+      page.asset(f"{n}.js")
+      page.asset("ask.js")
+    caches = [getattr(each, "cache_info", None) for each in vars(page).values()]
+    held = sum(each().currsize for each in caches if each)
+    # The page and its files, no more.
+    self.assertLess(held, 32)
+
   def test_scripts_are_in_the_report_s_order(self):
     shared = [each for each in report.SCRIPTS if each in page.SCRIPTS]
     self.assertEqual(shared, [e for e in page.SCRIPTS if e != "ask.js"])
