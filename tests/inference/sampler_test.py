@@ -158,8 +158,11 @@ class SamplerTest(parameterized.TestCase):
     weights[:, 0] = 1
     ends = np.asarray(jax.jit(lambda x: jnp.cumsum(x, axis=-1))(weights))
     row, at = np.nonzero(weights == 0)
-    index, _ = jax.jit(sampler._invert)(weights[row], ends[row, at - 1])
+    targets = ends[row, at - 1]
+    index, _ = jax.jit(sampler._invert)(weights[row], targets)
     self.assertGreater(weights[row, index].min(), 0)
+    starts = np.cumsum(weights, axis=-1, dtype=np.float64) - weights
+    np.testing.assert_allclose(starts[row, index], targets, rtol=1e-5)
 
   def test_inverse_cdf_matches_searchsorted(self):
     weights = np.random.default_rng(1).integers(0, 5, VOCAB).astype(np.float32)
