@@ -137,6 +137,7 @@ class ScriptedBackend:
       guide = context.finished(round_, reward)
     self.made.append((searches, guide))
     self.score = testing.score_by_hash if reward else None
+    self.tokenizer = context.tokenizer
     self.reward = context.task.reward
 
   def warm_up(self) -> None:

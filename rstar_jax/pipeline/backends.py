@@ -104,7 +104,11 @@ def _own_ppm(name: str) -> str:
 
 
 class ModelBackend:
-  """A policy and a reward model as callables, with counts of their work."""
+  """A policy and a reward model as callables, with counts of their work.
+
+  Attributes:
+    tokenizer: the policy's; without markers where it is shown examples.
+  """
 
   def __init__(
     self,
@@ -135,9 +139,9 @@ class ModelBackend:
       round_ == 0 and not policy and config.policy.prompt == "few_shot"
     )
     model = None
-    self._tokenizer = context.tokenizer
+    self.tokenizer = context.tokenizer
     if self._few_shot:
-      self._tokenizer = load_tokenizer(self._folder, add_markers=False)
+      self.tokenizer = load_tokenizer(self._folder, add_markers=False)
     if config.policy.backend or config.servers.policy:
       pass  # A plugin or a server loads its own model.
     elif self._few_shot:
@@ -274,14 +278,14 @@ class ModelBackend:
     }
     finishes = ["code", "answer"] if whole else ["step", "code", "answer"]
     if not self._few_shot:
-      return Policy(self._engine, self._tokenizer, finishes=finishes, **options)
+      return Policy(self._engine, self.tokenizer, finishes=finishes, **options)
     markers = [
       marker
       for marker, finish in grammar.FINISHES.items()
       if finish in finishes
     ]
     options["prompt"] = self._context.task.few_shot
-    return FewShot(self._engine, self._tokenizer, markers, **options)
+    return FewShot(self._engine, self.tokenizer, markers, **options)
 
   def parameters(self) -> int | None:
     """Returns the policy's number of parameters, None if it is not loaded."""

@@ -25,7 +25,6 @@ from rstar_jax.search.queues import Batched
 from rstar_jax.search.requests import Calls, Search
 from rstar_jax.search.tree import Tree
 from rstar_jax.steps import grammar
-from rstar_jax.steps.tokenizer import encode_solution
 from rstar_jax.types import Prefix, Problem
 
 Method = Literal["greedy", "majority", "best_of_n", "search"]
@@ -248,9 +247,10 @@ class Solver:
 
   def prompt_tokens(self, question: str) -> int:
     """Returns the number of tokens of the policy's prompt for a question."""
-    tokenizer = self._context.tokenizer
+    # Not `encode_solution`, which would keep questions that are then refused.
+    tokenizer = self.backend.tokenizer
     prompt = self._context.task.few_shot if self._few_shot else tokenizer.prompt
-    return len(encode_solution(tokenizer, prompt(question), ()))
+    return len(tokenizer.bos_ids) + len(tokenizer.encode(prompt(question)))
 
   def cut(self, text: str, tokens: int) -> int:
     """Returns the number of characters in the first tokens of a text."""

@@ -14,7 +14,7 @@ from rstar_jax.hf import folders, reward_heads, saving
 from rstar_jax.inference.few_shot import FewShot
 from rstar_jax.inference.ppm import Scorer
 from rstar_jax.models.transformer import ppm_from_policy
-from rstar_jax.pipeline import backends, models
+from rstar_jax.pipeline import backends, models, solve
 from rstar_jax.search import mcts
 from rstar_jax.search.requests import Calls
 from rstar_jax.steps import grammar
@@ -80,12 +80,18 @@ class OtherModelTest(OtherModelCase):
   def test_shown_examples_it_sees_no_new_token(self):
     self.config.policy.prompt = "few_shot"
     self.config.task = "code"
-    backend = backends.ModelBackend(self.other(), 0)
+    solver = solve.Solver(self.other(), 0)
+    backend = solver.backend
     calls = backend.steps()
     self.assertIsInstance(calls.expand, FewShot)
     self.assertEqual(calls.expand._prompt("q"), CODE.few_shot("q"))
-    rows = calls.expand(["how many?"], [()], np.array([[3, 5]], np.uint32))
+    engine = calls.expand.engine
+    with mock.patch.object(engine, "submit", wraps=engine.submit) as submit:
+      rows = calls.expand(["how many?"], [()], np.array([[3, 5]], np.uint32))
     self.assertEqual([len(row) for row in rows], [2])
+    # A server counts the tokens that the engine gets.
+    prefix = submit.call_args.args[0]
+    self.assertLen(prefix, solver.prompt_tokens("how many?"))
     self.assertLess(backend.usage()["device_idle_share"], 1)
 
   def test_a_reward_model_scores_in_the_ppm_s_place(self):

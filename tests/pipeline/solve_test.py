@@ -17,6 +17,7 @@ from rstar_jax.pipeline import evaluate, solve
 from rstar_jax.search import mcts, sampling
 from rstar_jax.search.tree import Tree
 from rstar_jax.steps import grammar
+from rstar_jax.steps.tokenizer import encode_piece, encode_solution
 from rstar_jax.storage import manifests
 from rstar_jax.types import Problem
 from tests.pipeline.evaluate_test import SolvingCase, never_done
@@ -176,6 +177,18 @@ class SolverTest(SolvingCase, parameterized.TestCase):
     self.assertNotEqual(alone["steps"], other["steps"])
     found = [each.to_record() for each in self.ask(four, five, four)]
     self.assertEqual(found, [alone, other, alone])
+
+  def test_a_question_that_is_only_counted_is_not_kept(self):
+    self.ask(self.asked("greedy"))
+    before = encode_piece.cache_info()
+    counts = [self.solver.prompt_tokens(f"{n} " * n) for n in (1, 9)]
+    self.assertGreater(counts[1], counts[0] + 8)
+    self.assertEqual(encode_piece.cache_info(), before)
+    tokenizer = self.context.tokenizer
+    prompt = tokenizer.prompt("four")
+    self.assertLen(
+      encode_solution(tokenizer, prompt, ()), self.solver.prompt_tokens("four")
+    )
 
   def test_majority_is_the_most_frequent_answer(self):
     (found,) = self.ask(self.asked("majority", samples=9))
