@@ -71,7 +71,7 @@ class Asked:
   Attributes:
     question: plain text.
     budget: the most that is spent on it.
-    seed: from 0, below 2**32; equal seeds give equal solutions.
+    seed: any integer; equal seeds give equal solutions.
     number: tells several solutions of one question, budget and seed apart.
     temperature: sampling temperature; None is the config's. The method "greedy"
       ignores it.
