@@ -178,7 +178,8 @@ def _bind(
 ) -> None:
   """Binds a folder of checkpoints to what a training is given.
 
-  Checkpoints of an earlier version, which has bound none, are not checked.
+  Checkpoints of an earlier version, which has bound none, are not checked, nor
+  are those whose digests are damaged.
 
   Raises:
     ValueError: the folder has checkpoints of a training that was given
@@ -199,9 +200,11 @@ def _bind(
   if not any(name.isdigit() for name in store.children(folder)):
     json_io.write(folder / _GIVEN, given)
     return
-  bound = json_io.read(folder / _GIVEN) or {}
+  bound = json_io.read(folder / _GIVEN)
+  if not isinstance(bound, dict):
+    return
   other = [name for name in sorted(given) if bound.get(name) != given[name]]
-  if bound and other:
+  if other:
     raise ValueError(
       f"{folder} has checkpoints of a training with another "
       f"{', '.join(other)}: give another folder of checkpoints, or delete it "

@@ -154,9 +154,11 @@ class OwnDataTest(parameterized.TestCase):
     )
     self.assertLen(begun, 2)
     # An earlier version bound nothing.
+    (kept / own_data._GIVEN).write_text("[]")
+    train(seed=1)
     (kept / own_data._GIVEN).unlink()
     train(seed=1)
-    self.assertLen(begun, 3)
+    self.assertLen(begun, 4)
 
   def test_checkpoints_are_of_one_policy(self):
     kept, begun = self.folder / "kept", []
