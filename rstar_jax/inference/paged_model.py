@@ -329,7 +329,8 @@ class PagedModel(Weights, abc.ABC):
         structure=self.structure,
         options=self._options,
       )
-      # Without values, waiting keeps calls from queueing up on the device.
+      # Only values are waited for. A policy has none: its next call is planned
+      # and sent meanwhile, and lock and clock miss the rest of this one.
       return jax.device_get(jax.block_until_ready(values))
 
   def _to_devices(self, array: np.ndarray, axis: int) -> jax.Array | np.ndarray:
