@@ -11,13 +11,13 @@ from rstar_jax.evaluation import cost, methods, solutions, sources
 from rstar_jax.pipeline import backends, results
 from rstar_jax.pipeline import units as units_lib
 from rstar_jax.pipeline.context import Context
-from rstar_jax.pipeline.shards import Shard, Unit, cut, finish
+from rstar_jax.pipeline.shards import Shard, Unit, begin, cut, finish
 from rstar_jax.pipeline.work import Load
 from rstar_jax.report import judged
 from rstar_jax.search import mcts, named, sampling
 from rstar_jax.search.requests import Search
 from rstar_jax.search.tree import Tree
-from rstar_jax.storage import layout, manifests, scalars
+from rstar_jax.storage import layout, scalars
 
 
 def evaluate(context: Context, round_: int) -> None:
@@ -27,7 +27,7 @@ def evaluate(context: Context, round_: int) -> None:
   the majority vote are evaluated.
   """
   folder = context.folder(round_, "eval")
-  if manifests.read(folder) is not None:
+  if begin(context.host, folder) is not None:
     return
   shards = list(_shards(context, round_))
   context.work.search(

@@ -15,8 +15,8 @@ from rstar_jax.data import pairs as pairs_lib
 from rstar_jax.data import trajectories as trajectories_lib
 from rstar_jax.pipeline import work
 from rstar_jax.pipeline.context import Context
-from rstar_jax.pipeline.shards import finish
-from rstar_jax.storage import manifests, metrics, records, store
+from rstar_jax.pipeline.shards import begin, finish
+from rstar_jax.storage import metrics, records, store
 
 # Rows per shard of training data that do not come from trees.
 _SHARD_ROWS = 10_000
@@ -45,7 +45,7 @@ def extract(context: Context, round_: int) -> None:
   left = {
     name: folder
     for name in sources
-    if manifests.read(folder := context.folder(round_, name)) is None
+    if begin(context.host, folder := context.folder(round_, name)) is None
   }
   from_trees = [name for name in left if not sources[name]]
   if from_trees and context.host.leads:

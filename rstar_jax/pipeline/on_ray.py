@@ -26,7 +26,7 @@ from rstar_jax.config.schema import Config, RayConfig
 from rstar_jax.pipeline.hosts import Host
 from rstar_jax.pipeline.shards import Shard, unfinished
 from rstar_jax.pipeline.work import Run, Searcher, Turns
-from rstar_jax.storage import layout, logs, manifests, metrics, stopping, store
+from rstar_jax.storage import layout, logs, metrics, stopping, store
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -98,11 +98,6 @@ class Ray:
     left = unfinished(shards) if run.host.leads else []
     if not left:
       return
-    # Searchers would keep a damaged file, since only this process has compared
-    # it with its folder's manifest.
-    for path in (path for shard in left for path in shard.files):
-      if manifests.lists_another(path):
-        store.remove(path)
     ray = self._join()
     needs = _options(self._config.needs)
     actor = ray.remote(max_concurrency=_MOST_AT_ONCE, **needs)(_Searcher)

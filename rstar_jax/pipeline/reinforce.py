@@ -210,7 +210,7 @@ class _Turns:
     """Returns the trees of a turn, on every process."""
     context, host = self._context, self._context.host
     folder = context.folder(self._round, "trees") / layout.turn_name(turn)
-    if not host.agree(manifests.read(folder) is not None):
+    if not host.agree(host.leads and manifests.reopen(folder) is not None):
       self._backend.load_policy(params)
       problems = self._problems_of(turn)
       shards = cut(

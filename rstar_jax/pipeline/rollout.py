@@ -17,7 +17,7 @@ from rstar_jax.data import outcomes, pools, training
 from rstar_jax.pipeline import backends
 from rstar_jax.pipeline import units as units_lib
 from rstar_jax.pipeline.context import Context
-from rstar_jax.pipeline.shards import Shard, cut, finish
+from rstar_jax.pipeline.shards import Shard, begin, cut, finish
 from rstar_jax.pipeline.work import Load
 from rstar_jax.search import mcts, named, sampled_tree
 from rstar_jax.search import tree as tree_lib
@@ -34,7 +34,7 @@ def rollout(context: Context, round_: int) -> None:
   decontamination.json.
   """
   folder = context.folder(round_, "trees")
-  if manifests.read(folder) is not None:
+  if begin(context.host, folder) is not None:
     return
   problems, retired = problems_of(context, round_)
   shards = cut(

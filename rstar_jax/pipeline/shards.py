@@ -107,6 +107,26 @@ def unfinished(shards: Sequence[Shard]) -> list[Shard]:
   return [shard for shard, is_done in pairs if not is_done]
 
 
+def begin(host: Host, folder: store.Path) -> dict | None:
+  """Begins a stage: returns its folder's manifest if it is finished.
+
+  If the folder is damaged, the first host prepares it to be made again, and
+  others wait for that: it could take what they have made for damaged files.
+
+  Args:
+    host: this process.
+    folder: the folder of the stage.
+  """
+  if host.leads:
+    return manifests.reopen(folder)
+  path, finished = folder / layout.MANIFEST, _finished(folder)
+  wait_until(
+    lambda: store.version(path) is None or finished(),
+    f"the first host to begin on {folder}, which is damaged",
+  )
+  return manifests.read(folder)
+
+
 def finish(
   host: Host,
   folder: store.Path,

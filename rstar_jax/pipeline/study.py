@@ -18,10 +18,17 @@ from rstar_jax.pipeline import backends, extract, models, ppm
 from rstar_jax.pipeline import units as units_lib
 from rstar_jax.pipeline.context import Context
 from rstar_jax.pipeline.reading import rows_of
-from rstar_jax.pipeline.shards import Shard, Unit, cut, finish, unfinished
+from rstar_jax.pipeline.shards import (
+  Shard,
+  Unit,
+  begin,
+  cut,
+  finish,
+  unfinished,
+)
 from rstar_jax.pipeline.work import Load
 from rstar_jax.search.requests import Calls, Search
-from rstar_jax.storage import layout, manifests, records, store
+from rstar_jax.storage import layout, records, store
 from rstar_jax.training import ppm as ppm_lib
 from rstar_jax.types import Problem
 
@@ -73,7 +80,7 @@ def _done(context: Context, folder: store.Path) -> bool:
   Raises:
     ValueError: it was made with other settings.
   """
-  info = manifests.read(folder)
+  info = begin(context.host, folder)
   if info is None:
     return False
   _check_settings(context, folder, info["made_with"])

@@ -21,9 +21,6 @@ LEFTOVERS = (store.TEMPORARY, f"{layout.BEGUN}*")
 _UNLISTED = (layout.MANIFEST, f"{layout.VERIFIED}*", *LEFTOVERS)
 # Most damaged files that a warning names.
 _NAMED = 5
-# Files that differ from their folder's manifest, as this process found, with
-# their versions: a stage that runs again must not keep them.
-_changed: dict[str, store.Version] = {}
 
 
 def write(
@@ -73,13 +70,37 @@ def read(folder: epath.PathLike) -> dict | None:
   Returns:
     The `info` of `write`, plus "files" {name: {"size", "sha256"}}.
     None if the manifest or a listed file is missing or changed (logged): the
-    caller then runs the stage again.
+    caller then runs the stage again, see `reopen`.
+  """
+  return _compared(store.path(folder))[0]
+
+
+def reopen(folder: epath.PathLike) -> dict | None:
+  """Reads a folder's manifest, for the one process that may make it again.
+
+  If the folder is damaged, its changed files are removed, which the stage would
+  keep otherwise, and then the manifest. A process that is killed meanwhile
+  leaves a folder that is still found to be damaged, or has no manifest.
+
+  Returns:
+    See `read`.
   """
   folder = store.path(folder)
   path = folder / layout.MANIFEST
+  manifest, changed = _compared(folder)
+  if manifest is None and store.version(path) is not None:
+    for each in (*changed, path):
+      with contextlib.suppress(FileNotFoundError):
+        store.remove(each)
+  return manifest
+
+
+def _compared(folder: store.Path) -> tuple[dict | None, list[store.Path]]:
+  """Returns `read`'s manifest, and the files that differ from it."""
+  path = folder / layout.MANIFEST
   data = store.read(path)
   if data is None:
-    return None
+    return None, []
   try:
     manifest = outside.parse(data, most=json_io.MOST)
     sha256 = manifest.pop("sha256")
@@ -87,26 +108,26 @@ def read(folder: epath.PathLike) -> dict | None:
     same = json_io.digest(manifest) == sha256
   except (ValueError, KeyError, TypeError, AttributeError) as error:
     logging.warning("%s is not a manifest (%r): remaking it", path, error)
-    return None
+    return None, []
   if not same:
     logging.warning("%s has changed since it was written: remaking it", path)
-    return None
+    return None, []
   there = store.files(folder)
   differs = {name: "is missing" for name in listed if name not in there}
   names = [name for name in listed if name in there]
-  digests = _digests(folder, names, there)
+  digests, changed = _digests(folder, names, there), []
   for name, (size, now) in zip(names, digests, strict=True):
     then = listed[name]
     if (size, now) != (then["size"], then["sha256"]):
-      _changed[str(folder / name)] = there[name]
+      changed.append(folder / name)
       differs[name] = f"has changed ({then['size']} bytes then, {size} now)"
   if differs:
     found = [f"{name}, which {how}" for name, how in differs.items()]
     if len(found) > _NAMED:
       found[_NAMED:] = [f"and {len(found) - _NAMED} more"]
     logging.warning("%s lists %s: remaking it", path, "; ".join(found))
-    return None
-  return manifest
+    return None, changed
+  return manifest, []
 
 
 def remove(folder: epath.PathLike) -> None:
@@ -119,12 +140,6 @@ def remove(folder: epath.PathLike) -> None:
     with contextlib.suppress(FileNotFoundError):
       store.remove(path)
   store.remove_all(folder)
-
-
-def lists_another(path: store.Path) -> bool:
-  """Returns whether a file was found to differ from its folder's manifest."""
-  changed = _changed.get(str(path))
-  return changed is not None and store.version(path) == changed
 
 
 def _digests(

@@ -26,7 +26,7 @@ from absl import logging
 from etils import epath
 
 from rstar_jax import outside
-from rstar_jax.storage import json_io, manifests, stopping, store
+from rstar_jax.storage import json_io, stopping, store
 
 if sys.version_info >= (3, 14):
   from compression import zstd
@@ -240,12 +240,8 @@ def each_row(path: epath.PathLike) -> Iterator[dict[str, Any]]:
 def is_complete(path: epath.PathLike) -> bool:
   """Returns whether a shard exists, with the size in its header.
 
-  The rows are not read: `rows_of` compares their hash. A shard that was found
-  to differ from its folder's manifest is not complete.
+  The rows are not read: `rows_of` compares their hash.
   """
-  path = store.path(path)
-  if manifests.lists_another(path):
-    return False
   try:
     header(path)
   except CorruptShard:

@@ -18,7 +18,7 @@ from rstar_jax.pipeline import on_ray, shards, units, work
 from rstar_jax.pipeline.hosts import Host
 from rstar_jax.search import requests
 from rstar_jax.search.requests import Calls
-from rstar_jax.storage import layout, manifests, records, store
+from rstar_jax.storage import manifests, records, store
 from rstar_jax.types import Problem
 from tests import fake_gcs
 from tests.pipeline import fake_ray
@@ -218,7 +218,6 @@ class SearchTest(RayCase):
     self.assertEmpty(ray.joined)
 
   def test_a_damaged_shard_is_searched_again(self):
-    """Searchers, in other processes, do not know that it is damaged."""
     ray, folder = fake_ray.Ray(3), self.folder / "trees"
     self.search(ray)
     manifests.write(folder, {})
@@ -226,16 +225,9 @@ class SearchTest(RayCase):
     data = path.read_bytes()
     path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     with self.assertLogs(level="WARNING"):
-      self.assertIsNone(manifests.read(folder))
-    (folder / layout.MANIFEST).unlink()
-    driver, real = threading.get_ident(), manifests.lists_another
-
-    def lists_another(path):
-      return threading.get_ident() == driver and real(path)
-
-    with mock.patch.object(manifests, "lists_another", lists_another):
-      ray = fake_ray.Ray(3)
-      self.search(ray)
+      self.assertIsNone(shards.begin(self.run_.host, folder))
+    ray = fake_ray.Ray(3)
+    self.search(ray)
     self.assertEqual([name for _, name in ray.called].count("search"), 1)
     self.assertEqual(self.contents(), self.straight())
 

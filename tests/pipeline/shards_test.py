@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import pathlib
+import time
 from unittest import mock
 
 from absl.testing import absltest, parameterized
@@ -125,6 +126,51 @@ class ShardsTest(parameterized.TestCase):
     self.assertCountEqual(manifest["files"], [*model])
     self.assertFalse((self.folder / layout.ROWS).exists())
     self.assertTrue((self.folder / "checkpoints/3/x").exists())
+
+  def test_what_is_damaged_is_made_again_once(self):
+    """Even if it gets other bytes, and the first host comes last."""
+    cut = shards.cut(PROBLEMS, 4, self.folder)
+    for shard in cut:
+      records.write_shard(shard.path, [{"old": each} for each in range(4)])
+    manifests.write(self.folder, {"round": 3})
+    first, second = (shard.path for shard in cut)
+    for index in (0, 1):
+      found = shards.begin(Host(index, 2), self.folder)
+      self.assertEqual(found["round"], 3)
+    kept, data = first.read_bytes(), second.read_bytes()
+    damaged = data[:-1] + bytes([data[-1] ^ 1])
+    second.write_bytes(damaged)
+
+    def run(index):
+      host = Host(index, 2)
+      if shards.begin(host, self.folder) is None:
+        for shard in shards.unfinished(host.share(cut)):
+          records.write_shard(shard.path, [{"new": n} for n in range(4)])
+      shards.finish(host, self.folder, dict, cut)
+
+    def wait_until(done, what):
+      for _ in range(20_000):
+        if done():
+          return
+        time.sleep(0.001)
+      self.fail(what)
+
+    with (
+      mock.patch.object(shards, "wait_until", wait_until),
+      concurrent.futures.ThreadPoolExecutor(2) as pool,
+    ):
+      late = pool.submit(run, 1)
+      concurrent.futures.wait([late], timeout=0.05)
+      # It waits for the first host.
+      before = second.read_bytes(), (self.folder / layout.MANIFEST).exists()
+      run(0)
+      late.result()
+    self.assertEqual(before, (damaged, True))
+    self.assertIsNotNone(manifests.read(self.folder))
+    self.assertEqual(first.read_bytes(), kept)
+    self.assertEqual(
+      list(records.read_shard(second)), [{"new": n} for n in range(4)]
+    )
 
   def test_a_host_that_waits_reads_a_manifest_when_a_file_has_changed(self):
     cut = shards.cut(PROBLEMS, 4, self.folder)

@@ -112,10 +112,41 @@ class ManifestTest(parameterized.TestCase):
     self.assertTrue(records.is_complete(path))
     with self.assertLogs(level="WARNING"):
       self.assertIsNone(manifests.read(self.folder))
-    self.assertFalse(records.is_complete(path))
-    path.write_bytes(data)
-    self.age(60)
-    self.assertTrue(records.is_complete(path))
+    self.assertTrue(path.exists())
+    with self.assertLogs(level="WARNING"):
+      self.assertIsNone(manifests.reopen(self.folder))
+    self.assertFalse(path.exists())
+    self.assertFalse((self.folder / layout.MANIFEST).exists())
+
+  def test_a_folder_is_reopened_whatever_dies_meanwhile(self):
+    manifest = manifests.read(self.folder)
+    self.assertEqual(manifests.reopen(self.folder), manifest)
+    path = self.folder / "deep" / records.shard_name(1, 3)
+    path.write_bytes(path.read_bytes()[:-1])
+    with mock.patch.object(store, "remove", side_effect=InterruptedError):
+      with self.assertRaises(InterruptedError):
+        manifests.reopen(self.folder)
+    self.assertIsNone(manifests.read(self.folder))
+    remove = store.remove
+
+    def dies(file):
+      remove(file)
+      raise InterruptedError
+
+    with mock.patch.object(store, "remove", dies):
+      with self.assertRaises(InterruptedError):
+        manifests.reopen(self.folder)
+    # Never is a changed file there without a manifest that says so.
+    self.assertFalse(path.exists())
+    self.assertTrue((self.folder / layout.MANIFEST).exists())
+    self.assertIsNone(manifests.reopen(self.folder))
+    self.assertFalse((self.folder / layout.MANIFEST).exists())
+    self.assertIsNone(manifests.reopen(self.folder))
+    # One that cannot be read says nothing of any file.
+    store.write(self.folder / layout.MANIFEST, b"{")
+    self.assertIsNone(manifests.reopen(self.folder))
+    self.assertFalse((self.folder / layout.MANIFEST).exists())
+    self.assertTrue((self.folder / "empty.txt").exists())
 
   def test_no_changed_shard_is_kept_beside_other_damage(self):
     paths = [self.folder / "deep" / records.shard_name(i, 3) for i in range(3)]
@@ -124,7 +155,7 @@ class ManifestTest(parameterized.TestCase):
       data = path.read_bytes()
       path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     with self.assertLogs(level="WARNING") as logs:
-      self.assertIsNone(manifests.read(self.folder))
+      self.assertIsNone(manifests.reopen(self.folder))
     self.assertEqual(
       [records.is_complete(path) for path in paths], [True, False, False]
     )
