@@ -210,8 +210,9 @@ class ScoringEngineTest(parameterized.TestCase):
     short = requests()[0]
     want = expected("xla", "float32")[0]
     for turn in range(2):
-      waiting = [engine.submit(short) for _ in range(3)]
-      waiting.insert(1, engine.submit([small.prefix(3000, turn)]))
+      # Those after it are in line behind it when it fails.
+      long = [small.prefix(3000, turn)]
+      waiting = [engine.submit(each) for each in (short, long, short, short)]
       with self.assertRaisesRegex(ValueError, "pages of keys and values take"):
         waiting.pop(1).result(timeout=60)
       for each in waiting:
