@@ -2,10 +2,10 @@
 
 A branch takes over all earlier rounds and, unless the changed settings are to
 search anew, the trees of the round at which it branches; where that round
-trains by reinforcement, also its policy. Evaluations
-are taken over only if both configs evaluate alike. Files of weights and records
-are only ever replaced, so on one disk they are hard-linked; all other files are
-copied. Neither run can change the other.
+trains by reinforcement, also its policy. Evaluations are taken over only if
+both configs evaluate alike. Files of weights and records are only ever
+replaced, so on one disk they are hard-linked; all other files are copied.
+Neither run can change the other.
 """
 
 import contextlib
