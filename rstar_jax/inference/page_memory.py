@@ -87,8 +87,8 @@ class PageMemory:
       else:
         # They are what one path needs.
         advice = (
-          "take shorter paths (engine.max_prefix_tokens, max_step_tokens, "
-          "max_block_tokens), or a mesh of more devices for the model"
+          "in another --workdir, take shorter paths (engine.max_prefix_tokens, "
+          "max_step_tokens, max_block_tokens), or a mesh of more devices"
         )
       raise ValueError(
         f"{count} pages of keys and values take {count * size / 2**30:.2f} GiB "

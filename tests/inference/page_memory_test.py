@@ -123,7 +123,8 @@ class PageMemoryTest(absltest.TestCase):
     with (
       mock.patch.object(jax, "local_devices", return_value=[device]),
       self.assertRaisesRegex(
-        ValueError, "of which 1.00 GiB are free: take shorter paths .*mesh"
+        ValueError,
+        "1.00 GiB are free: in another --workdir, take shorter.*mesh",
       ),
     ):
       memory.allocate()
