@@ -15,7 +15,7 @@ _SHARDS = 2
 
 def stage(folder: store.Path) -> None:
   """Makes a folder as a stage does: shards, a model, and the manifest last."""
-  if manifests.read(folder) is not None:
+  if manifests.reopen(folder) is not None:
     return
   for index in range(_SHARDS):
     path = folder / "deep" / records.shard_name(index, _SHARDS)
