@@ -126,10 +126,7 @@ def _answered(
   tree: Tree, how: TrajectoryValue, visited: bool
 ) -> list[tuple[int, dict]]:
   """Returns the answered nodes of a tree, each with its trajectory."""
-  answered = tree.terminal == tree_lib.ANSWERED
-  if visited:
-    answered &= tree.visits > 0
-  nodes = np.flatnonzero(answered).tolist()
+  nodes = tree_lib.answers_of(tree, visited)
   return [
     (
       node,

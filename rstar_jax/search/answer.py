@@ -1,7 +1,5 @@
 """Chooses the answer of a searched tree."""
 
-import numpy as np
-
 from rstar_jax.grading import choose
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.tree import TrajectoryValue, Tree
@@ -27,4 +25,4 @@ def answer_node(
   )
   if index is None:
     return None
-  return int(np.flatnonzero(tree.terminal == tree_lib.ANSWERED)[index])
+  return tree_lib.answers_of(tree)[index]

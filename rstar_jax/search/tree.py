@@ -408,23 +408,34 @@ def trajectory_value(values: Sequence[float], how: TrajectoryValue) -> float:
   raise ValueError(f"trajectory_value={how!r}: must be last, mean or min")
 
 
+def answers_of(tree: Tree, visited_only: bool = False) -> list[int]:
+  """Returns the nodes of all answers, in order of their creation.
+
+  Args:
+    tree: a searched tree.
+    visited_only: whether to leave out answers at which no rollout ended.
+  """
+  found = tree.terminal == ANSWERED
+  if visited_only:
+    found &= tree.visits > 0
+  return np.flatnonzero(found).tolist()
+
+
 def trajectories(
   tree: Tree,
   visited_only: bool = False,
   how: TrajectoryValue = "last",
 ) -> list[Trajectory]:
-  """Returns the paths to all answers, in order of their creation.
+  """Returns the paths to `answers_of` a tree.
 
   Args:
     tree: a searched tree.
-    visited_only: whether to leave out answers at which no rollout ended.
+    visited_only: see `answers_of`.
     how: combines the values of steps; see `trajectory_value`.
   """
   found = []
-  for node in np.flatnonzero(tree.terminal == ANSWERED):
-    if visited_only and not tree.visits[node]:
-      continue
-    path = tree.path(int(node))[1:]
+  for node in answers_of(tree, visited_only):
+    path = tree.path(node)[1:]
     value = trajectory_value(tree.ppm[path], how)
     found.append(
       Trajectory(
