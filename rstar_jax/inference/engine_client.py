@@ -294,7 +294,8 @@ class ServedScores(_Client):
     except PromptTooLong as error:
       raise ValueError(
         f"{error}: the server of values has to take longer paths, as all of "
-        "engine.max_prefix_tokens and engine.max_step_tokens"
+        "engine.max_prefix_tokens and the longer of engine.max_step_tokens and "
+        "engine.max_block_tokens"
       ) from error
     with self._lock:
       self.scored += len(paths)

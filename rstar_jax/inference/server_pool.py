@@ -106,7 +106,11 @@ class Servers:
     self._lock = threading.Lock()
 
   def check(
-    self, patience: float | None = None, without: Sequence[str] = ()
+    self,
+    patience: float | None = None,
+    without: Sequence[str] = (),
+    *,
+    all_right: bool = True,
   ) -> None:
     """Checks all servers; those that do not answer are left for later.
 
@@ -114,9 +118,11 @@ class Servers:
       patience: seconds until one has to answer; None is `patience_seconds`.
       without: why each server is left out unchecked, until the next call of
         this; "" for one that is not. Empty for all servers.
+      all_right: whether a wrong server ends the run. If not, it is left out as
+        long as another is none.
 
     Raises:
-      ValueError: one of them is not the right server.
+      ValueError: one of them is not the right server, or all are not.
       ConnectionError: none answered in that time, or all are left out.
     """
     reasons = without or [""] * len(self._servers)
@@ -132,7 +138,9 @@ class Servers:
     wait = FIRST_WAIT
     with concurrent.futures.ThreadPoolExecutor(len(servers)) as pool:
       while True:
-        errors = list(pool.map(self._first_check, servers))
+        errors = list(
+          pool.map(lambda each: self._first_check(each, all_right), servers)
+        )
         if not all(errors):
           break
         if time.monotonic() >= until:
@@ -144,10 +152,15 @@ class Servers:
         self._let_rest(server, error)
         logging.warning("%s %s; going on without it", server.url.url, error)
 
-  def _first_check(self, server: _Server) -> Later | None:
-    """Checks a server; returns the error if it does not answer."""
+  def _first_check(self, server: _Server, ends: bool) -> Later | None:
+    """Checks a server; returns the error if it does not answer.
+
+    Args:
+      server: any of them.
+      ends: whether a wrong one ends the run.
+    """
     try:
-      self._check_one(server, first=True)
+      self._check_one(server, first=ends)
     except Later as error:
       return error
     return None

@@ -162,7 +162,9 @@ def _ready(context: Context, role: str, folder: str, servers: Servers) -> None:
       return
     except ValueError:
       if time.monotonic() >= until:
-        raise
+        # Perhaps one that could not load the model, which others have.
+        servers.check(all_right=False)
+        return
     time.sleep(FIRST_WAIT)
 
 

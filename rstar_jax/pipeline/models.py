@@ -93,7 +93,11 @@ def check_rows(tokenizer: HfTokenizer, name: store.Path | str) -> None:
   Raises:
     ValueError: see `HfTokenizer.known_to`; or the model is none that loads.
   """
-  tokenizer.known_to(folders.merged_fields(name)["vocab_size"])
+  rows = folders.merged_fields(name)["vocab_size"]
+  try:
+    tokenizer.known_to(rows)
+  except ValueError as error:
+    raise ValueError(f"{name}: {error}") from None
 
 
 def check_saved(tokenizer: HfTokenizer, name: store.Path | str) -> None:

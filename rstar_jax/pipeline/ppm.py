@@ -56,6 +56,8 @@ def one_in(config: Config) -> int:
 def kept_out_of(context: Context, round_: int, name: str) -> int:
   """Returns N where one problem in N was held out of a training; 0 is none.
 
+  A model of an earlier version does not say that it learnt from all problems.
+
   Args:
     context: the run.
     round_: from 1.

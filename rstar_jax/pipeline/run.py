@@ -155,14 +155,26 @@ def _check_stages(context: Context) -> None:
       models.check_policy(context, name)
   if "sft" in config.trainings and config.sft_from not in ("base", "last"):
     models.check_policy(context, config.sft_from)
-    models.check_saved(context.tokenizer, config.sft_from)
   rewards = {each.ppm for each in config.rounds} | {config.eval.reward_model}
   for name in sorted(rewards - {""}):
     backends.check_score(name)
   _check_writer(context)
-  base = models.base(config)
-  models.check_rows(context.tokenizer, base)
-  models.check_saved(context.tokenizer, base)
+  models.check_rows(context.tokenizer, models.base(config))
+  for name in _starts(config):
+    models.check_saved(context.tokenizer, name)
+
+
+def _starts(config: Config) -> list[str]:
+  """Returns the models that policies are trained from, but those of rounds."""
+  starts = set()
+  for number, each in enumerate(config.rounds):
+    last = "" if number else str(models.base(config))
+    by_sft = {"base": str(models.base(config)), "last": last}
+    if each.algorithm == "sft":
+      starts.add(by_sft.get(config.sft_from, config.sft_from))
+    else:
+      starts.add(each.policy or last)
+  return sorted(starts - {""})
 
 
 def _check_writer(context: Context) -> None:

@@ -117,7 +117,7 @@ class EngineService:
         model.config.vocab_size,
         max(
           model.config.max_length,
-          config.engine.max_prefix_tokens + config.engine.max_step_tokens,
+          config.engine.max_prefix_tokens + config.engine.max_new_tokens,
         ),
         published,
       )
@@ -320,7 +320,11 @@ class EngineService:
         f"a path of {name} has {longest} tokens; the context length is "
         f"{served.longest}"
       )
-    values = served.engine.submit(paths).result().astype(np.float64)
+    try:
+      found = served.engine.submit(paths).result()
+    except ValueError as error:  # No device has room for such paths.
+      raise Refused(str(error)) from error
+    values = found.astype(np.float64)
     with np.errstate(divide="ignore"):
       raw = np.clip(np.arctanh(values), -_MOST_RAW, _MOST_RAW) * served.scale
     return raw.tolist()

@@ -35,6 +35,8 @@ _DAMAGE = (
 )
 # The same by tensorstore, which raises ValueError("CODE: ...") for everything.
 _DAMAGE_CODES = ("DATA_LOSS: ", "NOT_FOUND: ", "OUT_OF_RANGE: ")
+# Of FAILED_PRECONDITION, that of bytes that do not decompress.
+_GARBLED = "ZSTD_decompressStream() failed"
 # What the load of a checkpoint finds: all of it, less than was written, or
 # nothing that tells the one from the other.
 _WHOLE, _DAMAGED, _FAILED = range(3)
@@ -263,8 +265,11 @@ def _found(error: Exception | None) -> int:
   if error is None:
     return _WHOLE
   cause = _cause(error)
-  if isinstance(cause, _DAMAGE) or (
-    isinstance(cause, ValueError) and str(cause).startswith(_DAMAGE_CODES)
+  text = str(cause) if isinstance(cause, ValueError) else ""
+  if (
+    isinstance(cause, _DAMAGE)
+    or text.startswith(_DAMAGE_CODES)
+    or _GARBLED in text
   ):
     return _DAMAGED
   return _FAILED

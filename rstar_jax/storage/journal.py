@@ -21,8 +21,9 @@ from rstar_jax import outside
 from rstar_jax.storage import json_io, store
 from rstar_jax.storage.append_only import Blocks
 
-# The name of a host's journal, or of one of its objects in a bucket. That of
-# the first host was once requests.jsonl.
+# The first host's journal in runs of an earlier version.
+_FIRST = "requests.jsonl"
+# The name of a host's journal, or of one of its objects in a bucket.
 _NAME = re.compile(r"(requests(?:-\d+(?:-\w+)?)?\.jsonl)(?:\.\d+)?")
 # Most bytes of a line: as ASCII an answer takes up to six times its length.
 _LINE = 8 * outside.LONGEST
@@ -46,7 +47,10 @@ def of_host(
   own = f"requests-{index}-{uuid.uuid4().hex}.jsonl"
   matches = map(_NAME.fullmatch, store.children(folder))
   # The last one's answer counts: the first host's, if hosts differ.
-  others = sorted({each[1] for each in matches if each}, reverse=True)
+  others = sorted(
+    {each[1] for each in matches if each},
+    key=lambda name: (name == _FIRST, name.startswith("requests-0-"), name),
+  )
   return Journal(folder / own, [folder / each for each in others], check)
 
 

@@ -216,6 +216,20 @@ class ClockTest(absltest.TestCase):
     with self.assertRaisesRegex(ConnectionError, "^a is gone$"):
       client.check(without=["a is gone", "b too"])
 
+  def test_a_wrong_one_is_left_out_while_another_is_right(self):
+    def check(url):
+      if url.url in wrong:
+        raise ValueError(f"{url.url} has the old model")
+
+    wrong, client = {"b"}, self.make("a", "b", check=check)
+    with self.assertRaisesRegex(ValueError, "^b has the old model$"):
+      client.check()
+    client.check(all_right=False)
+    self.assertEqual({self.ask(client, str(n)) for n in range(9)}, {"a"})
+    wrong.add("a")
+    with self.assertRaisesRegex(ValueError, "has the old model$"):
+      client.check(all_right=False)
+
   def test_none_answers_at_the_start(self):
     client = self.make(
       "a", "b", patience=3.0, check=lambda url: url.post(b"", str)

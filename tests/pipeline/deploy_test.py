@@ -41,6 +41,14 @@ def load(config, role, folder, urls):
     each.served.answer("/update_weights_from_disk", {"model_path": folder})
 
 
+def load_first(config, role, folder, urls):
+  """Puts a model on the first stand-in alone."""
+  del config, role
+  body = {"model_path": folder}
+  SERVERS[0].served.answer("/update_weights_from_disk", body)
+  return ["", *("it was gone" for _ in urls[1:])]
+
+
 class RewardTest(ContextCase):
   """A published reward model behind a server."""
 
@@ -204,6 +212,17 @@ class BackendTest(ServedCase):
     backend(1)
     backend(2)
     self.assertLen(CALLS, 1)
+
+  def test_another_searcher_leaves_out_what_has_the_old_model(self):
+    self.use(ppm="", load=f"{__name__}:load_first")
+    for index in (0, 1):
+      context = self.context()
+      context.host = Host(index, 2)
+      backend = backends.ModelBackend(context, 1)
+      before = len(SERVERS[1].asked)
+      for n in range(8):
+        backend.steps().expand([f"question {n}"], [()], SEEDS[:1])
+      self.assertLen(SERVERS[1].asked, before)
 
   def test_the_first_host_with_a_shard_left_puts_it_there(self):
     shards = cut([Problem(f"p{n}", "?") for n in range(4)], 1, self.folder)

@@ -355,7 +355,9 @@ class RefusedTest(absltest.TestCase):
     )
     saving.save_policy(model, folder)
     self.context.config.policy.path = str(folder)
-    self.assert_refused("^the tokenizer has 768 tokens and the model rows for")
+    self.assert_refused(
+      f"^{folder}: the tokenizer has 768 tokens and the model rows for"
+    )
 
   def test_models_that_could_not_be_saved(self):
     """A Qwen2 beside a foreign tokenizer is saved as Llama, if it can be."""
@@ -368,8 +370,16 @@ class RefusedTest(absltest.TestCase):
     self.context.config.sft_from = str(folder)
     self.assert_refused(message)
     self.context.config.sft_from = "base"
+    self.change(2, algorithm="grpo", policy=str(folder))
+    self.assert_refused(message)
+    self.change(2, algorithm="sft", policy="")
     self.context.config.policy.path = str(folder)
     self.assert_refused(message)
+    self.context.config.sft_from = "last"
+    self.assert_refused(message)
+    # Nothing is trained from it.
+    self.context.config.sft_from = "other"
+    self.assertEqual(run._starts(self.context.config), ["other"])
 
   def test_a_policy_of_other_tokens(self):
     name = self.of_other_tokens()

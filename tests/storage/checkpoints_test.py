@@ -195,6 +195,24 @@ class CheckpointsTest(parameterized.TestCase):
     self._save(7)
     self.assertEqual(self._restore()[0], 7)
 
+  @parameterized.parameters((0.3, bytes(4096)), (0.0, b"noise" * 13))
+  def test_what_is_overwritten_in_part_is_skipped(self, where, data):
+    noise = np.random.default_rng(0).normal(size=(600, 600))
+    state = {"w": jnp.asarray(noise, jnp.float32)}
+    with checkpoints.Checkpoints(self.folder) as saver:
+      for step in (10, 20):
+        saver.save(step, state)
+    arrays = _arrays(self.folder / "20")
+    size, largest = max((path.stat().st_size, path) for path in arrays)
+    with largest.open("r+b") as file:
+      file.seek(int(where * size))
+      file.write(data)
+    with warnings.catch_warnings():
+      warnings.simplefilter("ignore")
+      step, found = self._restore(state)
+    self.assertEqual(step, 10)
+    np.testing.assert_array_equal(found["w"], noise.astype(np.float32))
+
   def test_none_that_is_whole_is_a_line(self):
     self._save(3, 7)
     for step in (3, 7):

@@ -148,6 +148,17 @@ class JournalTest(absltest.TestCase):
       self.assertEqual([later.get(key) for key in keys], [*keys[:4], None])
       self.assertEqual(later.get("x"), 0)
 
+  def test_the_first_hosts_answer_counts_where_hosts_differ(self):
+    folder = self.path.parent
+    for number in (1, 2, 0):
+      Journal(folder / f"requests-{number}-ab.jsonl").put("k", number)
+    for index in (0, 1):
+      self.assertEqual(journal.of_host(folder, index).get("k"), 0)
+    # That of an earlier version, to whose trees it belongs.
+    Journal(folder / "requests.jsonl").put("k", "old")
+    for index in (0, 1):
+      self.assertEqual(journal.of_host(folder, index).get("k"), "old")
+
   def test_threads(self):
     journal = Journal(self.path)
     pairs = [(f"k{i % 50}", "x" * (i % 50)) for i in range(200)]
