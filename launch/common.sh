@@ -141,14 +141,13 @@ accelerator() {
 }
 
 # Says what would fail on the TPU, and what the run costs, before one is asked
-# for. The arguments are those of the run: of one stage, all of it is checked.
+# for. Of the run's arguments those of its config count.
 check() {
   local args=()
   while (($#)); do
     case "$1" in
-      --stage=* | --round=*) ;;
-      --stage | --round) shift ;;
-      *) args+=("$1") ;;
+      --config*=*) args+=("$1") ;;
+      --config*) args+=("$1" "${2:-}") && shift ;;
     esac
     shift || break
   done

@@ -140,7 +140,9 @@ def look(workdir: store.Path, files: Snapshot | None = None) -> Status:
     for model in files.folders(study):
       for method in files.folders(f"{study}/{model}"):
         name, folders = f"{top}/{model}/{method}", [f"{study}/{model}/{method}"]
-        stage = Stage(0, name, **_shards(files, folders, splits))
+        whole = method in (layout.VALUES, layout.QUALITY)
+        parts = 1 if whole else splits
+        stage = Stage(0, name, **_shards(files, folders, parts))
         stage.state = _state(files, folders, stage.done + stage.begun > 0)
         found.studies[name] = stage
   _estimate(found, work)

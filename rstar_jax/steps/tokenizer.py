@@ -116,7 +116,12 @@ class HfTokenizer:
       self.bos_ids = _before(backend)
     written = json.loads(backend.to_str())
     self.misread_in = () if _reads_as_qwen2(written) else ("qwen2",)
-    specials = {x["id"] for x in written["added_tokens"] if x["special"]}
+    # Markers that it has already are written, and so have been learnt.
+    specials = {
+      each["id"]
+      for each in written["added_tokens"]
+      if each["special"] and each["content"] not in grammar.MARKERS
+    }
     # The least number of rows of a model that it belongs to.
     self._learnt = next(
       (i for i in range(self.known, 0, -1) if i - 1 not in specials), 0

@@ -28,6 +28,7 @@ SEEDS = {"train": 0, "test": SIZE}
 # may ask for one.
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
 _MEMORY = 4 << 30  # Address space of a process that scores, in bytes.
+_CACHED = 1 << 16  # Scores that are kept.
 # Time for a score, and until the worker that enforces it counts as hung.
 _SECONDS, _HUNG_SECONDS = 10.0, 30.0
 
@@ -47,24 +48,21 @@ def task(name: str) -> Task:
       "'rstar_jax[reasoning_gym]'"
     ) from error
 
-  @functools.cache
-  def data(split: str) -> Any:
+  scores = Scores(name)
+  # Samples repeat answers.
+  scored = functools.lru_cache(_CACHED)(scores.score)
+
+  def problems(split: str) -> Iterator[Problem]:
     if split not in SEEDS:
       raise PluginError(
         f"{label} has no split {split!r}, only {', '.join(SEEDS)}"
       )
-    return reasoning_gym.create_dataset(**_arguments(name, split))
-
-  scores = Scores(name)
-
-  def problems(split: str) -> Iterator[Problem]:
-    found = data(split)
     for number in range(SIZE):
-      entry = found[number]
+      question, answer = scores.problem(split, number)
       yield Problem(
         id=f"{name}/{split}/{number}",
-        question=entry["question"],
-        answer=entry["answer"],
+        question=question,
+        answer=answer,
         source=PREFIX + name,
       )
 
@@ -73,11 +71,11 @@ def task(name: str) -> Task:
     if problem.source != PREFIX + name:
       return -1.0
     _, split, number = problem.id.split("/")
-    score = scores.score(split, int(number), answer)
+    score = scored(split, int(number), answer)
     return worth(score, str(problem.answer), answer)
 
   try:
-    data("train")
+    reasoning_gym.create_dataset(**_arguments(name, "train"))
   except ValueError as error:
     raise PluginError(f"{label}: {error}") from error
   return Task(problems=problems, reward=reward)
@@ -88,9 +86,10 @@ def _arguments(name: str, split: str) -> dict[str, Any]:
 
 
 class Scores:
-  """The library's scores, from a process that can be killed.
+  """The library's problems and scores, from a process that can be killed.
 
-  The process starts with the first score, and ends with this object.
+  Some problems depend on the hashes of texts, which are fixed there. The
+  process starts with the first request, and ends with this object.
 
   Args:
     name: of the data set.
@@ -103,6 +102,17 @@ class Scores:
     self._thread = concurrent.futures.ThreadPoolExecutor(1)
     weakref.finalize(self, _end, self._workers)
 
+  def problem(self, split: str, number: int) -> tuple[str, str | None]:
+    """Returns question and answer of a problem.
+
+    Raises:
+      PluginError: the data set, or the problem, cannot be made in the process.
+    """
+    found = self._thread.submit(self._ask, [split, number]).result()
+    if found is None:
+      raise PluginError(f"reasoning_gym makes no problem {number} of {split}")
+    return tuple(found)
+
   def score(self, split: str, number: int, answer: str) -> float:
     """Returns the score of an answer, from 0 to 1; 0 if there is none in time.
 
@@ -110,9 +120,14 @@ class Scores:
       PluginError: the data set cannot be made in the process.
     """
     question = [split, number, answer]
-    return self._thread.submit(self._ask, question).result()
+    found = self._thread.submit(self._ask, question).result()
+    if found is None:
+      logging.warning("no score of %.200r", question)
+      return 0.0
+    return found
 
-  def _ask(self, question: list) -> float:
+  def _ask(self, question: list) -> Any:
+    """Returns the process's answer, None if there is none."""
     for _ in range(2):  # Retries once if the process was killed from outside.
       if not self._workers:
         self._workers.append(self._started())
@@ -121,8 +136,7 @@ class Scores:
         return self._workers[0].receive(_HUNG_SECONDS)
       except (process.Gone, TimeoutError):
         _end(self._workers)
-    logging.warning("no score of %.200r", question)
-    return 0.0
+    return None
 
   def _started(self) -> process.Process:
     worker = process.Process(

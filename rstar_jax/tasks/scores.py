@@ -1,4 +1,4 @@
-"""Main module of a worker that scores answers by reasoning-gym.
+"""Main module of a worker that has the problems of reasoning-gym, and scores.
 
 `gym.py` starts it. Some scores evaluate the answer as Python, and some never
 end. So each answer is scored in a confined fork of its own
@@ -29,6 +29,13 @@ def score(data: dict, question: list) -> float:
     return float(data[split].score_answer(answer, data[split][number]))
   except Exception:
     return 0.0
+
+
+def problem(data: dict, split: str, number: int) -> list[str | None]:
+  """Returns the question and the answer of a problem."""
+  entry = data[split][number]
+  answer = entry["answer"]
+  return [entry["question"], None if answer is None else str(answer)]
 
 
 def checked(found: object) -> float:
@@ -63,6 +70,9 @@ def main() -> None:
     options["seconds"],
   )
   while (question := wire.receive(connection)) is not None:
+    if len(question) == 2:
+      connection.sendall(wire.frame(problem(data, *question)))
+      continue
     fork, found = service.answer(make(), question, make, 0.0)
     fork.end()
     children.end_orphans(())

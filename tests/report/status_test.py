@@ -170,6 +170,10 @@ class StatusTest(parameterized.TestCase):
     said = status.render(status.look(self.workdir))
     self.assertIn("| 2/? shards |", said)
     self.assertIn("1/? shards of round_2/ppm/mcts", said)
+    # Splits are of test problems; these are of the training set.
+    self.shards(f"round_2/study/ppm/{layout.VALUES}/round_1/trees", 1, 3)
+    said = status.render(status.look(self.workdir))
+    self.assertIn(f"1/3 shards of round_2/ppm/{layout.VALUES}", said)
     self.shards("round_2/eval/b", 1, 3)
     self.shards("round_2/study/ppm/mcts/b", 1, 3)
     found = self.of(2, "evaluate")

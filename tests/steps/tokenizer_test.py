@@ -178,6 +178,18 @@ class HfTokenizerTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, f"rows for {count}: .* own folder"):
       tokenizer.known_to(count)
 
+  def test_rows_of_markers_that_are_there(self):
+    # They are written, so the model has to know them.
+    folder = self.create_tempdir().full_path
+    alike.write("smollm", folder)
+    without = tokenizer_lib.HfTokenizer(folder)
+    self.assertLess(without.known, without.vocab_size)
+    without.save(folder)
+    tokenizer = tokenizer_lib.HfTokenizer(folder)
+    self.assertEqual(tokenizer.known, tokenizer.vocab_size)
+    with self.assertRaisesRegex(ValueError, "they do not belong together"):
+      tokenizer.known_to(tokenizer.known - 1)
+
   @parameterized.parameters(
     *(
       (name, ()) for name in ("qwen2", "smollm", "spaced", "phi3", "converted")

@@ -56,6 +56,14 @@ class StandInTest(absltest.TestCase):
       + 3 * [("different", -1.0)],
     )
 
+  def test_problems_are_those_that_are_scored(self):
+    found = [
+      first(load_task("reasoning_gym:hashed"), "train", 4) for _ in range(2)
+    ]
+    self.assertEqual(*found)
+    task = load_task("reasoning_gym:hashed")
+    self.assertEqual([task.reward(p, p.answer) for p in found[0]], [1.0] * 4)
+
   def test_a_number_may_be_written_in_another_way(self):
     for gold, answer, wanted in (
       ("123", "123.00", 1.0),

@@ -43,4 +43,21 @@ class Sums(Squares):
     return {0: 1.0, 1: 0.25}.get(off, 0.0)
 
 
-_DATA = {"squares": Squares, "evaluated": Evaluated, "sums": Sums}
+class Hashed(Squares):
+  """Has answers that depend on the hashes of texts."""
+
+  def __getitem__(self, index):
+    number = self.seed + index
+    answer = f"word {hash(str(number)) % 1000}"
+    return {"question": f"Which word is {number}?", "answer": answer}
+
+  def score_answer(self, answer, entry):
+    return float(answer == entry["answer"])
+
+
+_DATA = {
+  "hashed": Hashed,
+  "squares": Squares,
+  "evaluated": Evaluated,
+  "sums": Sums,
+}
