@@ -16,7 +16,9 @@ def first(task, split, count):
 
 
 class LibraryTest(parameterized.TestCase):
-  @parameterized.parameters("countdown", "gsm_symbolic", "chain_sum")
+  @parameterized.parameters(
+    "countdown", "gsm_symbolic", "chain_sum", "polynomial_multiplication"
+  )
   def test_its_own_answers_are_right_and_others_are_not(self, name):
     task = load_task(f"reasoning_gym:{name}")
     problems = first(task, "train", 3) + first(task, "test", 2)
