@@ -141,13 +141,13 @@ accelerator() {
 }
 
 # Says what would fail on the TPU, and what the run costs, before one is asked
-# for. Of the run's arguments those of its config count.
+# for. Of the run's arguments those of its config and --grace count.
 check() {
   local args=()
   while (($#)); do
     case "$1" in
-      --config*=*) args+=("$1") ;;
-      --config*) args+=("$1" "${2:-}") && shift ;;
+      --config*=* | --grace=*) args+=("$1") ;;
+      --config* | --grace) args+=("$1" "${2:-}") && shift ;;
     esac
     shift || break
   done
