@@ -8,6 +8,7 @@ repeated, and of two lines with one key the later counts.
 """
 
 import json
+import os
 import pathlib
 import re
 import threading
@@ -187,9 +188,19 @@ class Journal:
 
   def _append(self, line: bytes) -> None:
     self._path.parent.mkdir(parents=True, exist_ok=True)
-    self._path.touch()
-    with store.writing(self._path), self._path.open("r+b") as file:
+    with (
+      store.writing(self._path),
+      open(self._path, "r+b", opener=_created) as file,  # noqa: PTH123
+    ):
       # After the last complete line, so that half a line is overwritten.
       file.seek(self._end)
       file.truncate()
       file.write(line)
+
+
+def _created(path: str, flags: int) -> int:
+  """Opens a file, and creates it if it is missing.
+
+  At once: whoever has finished a shard removes the journals of all others.
+  """
+  return os.open(path, flags | os.O_CREAT, 0o666)

@@ -3,6 +3,7 @@
 import concurrent.futures
 import json
 import pathlib
+import threading
 from unittest import mock
 
 from absl.testing import absltest
@@ -158,6 +159,22 @@ class JournalTest(absltest.TestCase):
     Journal(folder / "requests.jsonl").put("k", "old")
     for index in (0, 1):
       self.assertEqual(journal.of_host(folder, index).get("k"), "old")
+
+  def test_one_that_another_removes_all_the_time(self):
+    written, over = Journal(self.path), threading.Event()
+
+    def remove():
+      while not over.is_set():
+        self.path.unlink(missing_ok=True)
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+      removed = pool.submit(remove)
+      try:
+        for number in range(300):
+          written.put(str(number), number)
+      finally:
+        over.set()
+      removed.result()
 
   def test_threads(self):
     journal = Journal(self.path)
