@@ -166,12 +166,12 @@ def _check_stages(context: Context) -> None:
 
 def _starts(config: Config) -> list[str]:
   """Returns the models that policies are trained from, but those of rounds."""
-  starts = set()
+  base, starts = str(models.base(config)), set()
   for number, each in enumerate(config.rounds):
-    last = "" if number else str(models.base(config))
-    by_sft = {"base": str(models.base(config)), "last": last}
+    last = "" if number else base
+    named = {"base": base, "last": last}
     if each.algorithm == "sft":
-      starts.add(by_sft.get(config.sft_from, config.sft_from))
+      starts.add(named.get(config.sft_from, config.sft_from))
     else:
       starts.add(each.policy or last)
   return sorted(starts - {""})

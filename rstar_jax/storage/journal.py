@@ -190,7 +190,7 @@ class Journal:
     self._path.parent.mkdir(parents=True, exist_ok=True)
     with (
       store.writing(self._path),
-      open(self._path, "r+b", opener=_created) as file,  # noqa: PTH123
+      open(self._path, "r+b", opener=_created) as file,
     ):
       # After the last complete line, so that half a line is overwritten.
       file.seek(self._end)
