@@ -34,10 +34,22 @@ require() {
   done
 }
 
+# Stops unless WORKDIR is the same place from any folder: a worker runs in the
+# folder of the commit, which the next commit replaces.
+require_workdir() {
+  require WORKDIR
+  if [[ "$WORKDIR" != gs://* && "$WORKDIR" != /* ]]; then
+    say "WORKDIR=$WORKDIR: set gs://BUCKET/NAME, or a folder from / on that" \
+      "every worker sees"
+    exit 2
+  fi
+}
+
 # Stops unless CONFIG is in the commit, which is what a worker gets; a name
 # alone is one of those that come with the package.
 require_config() {
-  require CONFIG WORKDIR
+  require CONFIG
+  require_workdir
   local file="${CONFIG%%:*}" names
   # The config.json of a run, which only workers may see.
   if [[ "$CONFIG" == *.json || -n "${DOCKER_IMAGE:-}" ]]; then return; fi
@@ -151,7 +163,8 @@ check() {
     esac
     shift || break
   done
-  require TPU_TYPE CONFIG WORKDIR
+  require TPU_TYPE CONFIG
+  require_workdir
   if [[ "${CHECK:-yes}" == no ]]; then return; fi
   if ! "$DRY_RUN" && ! command -v rstar_jax >/dev/null; then
     say "nothing is checked before the TPU is asked for: pip install -e $ROOT"

@@ -225,6 +225,19 @@ class NothingIsDoneTest(cloud_lib.TpuCase):
     self.tpu(verb, CONFIG=config, status=2, says=says)
     self.assertEmpty(self.cloud.calls())
 
+  @parameterized.product(
+    verb=["check", "run", "resume", "keep"],
+    workdir=["runs/tiny", "./a", "~/a", "s3://bucket/a"],
+  )
+  def test_a_workdir_that_is_elsewhere_on_a_worker(self, verb, workdir):
+    says = f"WORKDIR={workdir}: set gs://BUCKET/NAME, or a folder from / on"
+    self.tpu(verb, WORKDIR=workdir, status=2, says=says)
+    self.assertEmpty(self.cloud.calls())
+
+  def test_a_workdir_that_all_workers_see(self):
+    for workdir in ("/mnt/a b", "gs://bucket/a"):
+      self.tpu("--dry-run", "run", WORKDIR=workdir)
+
   def test_a_config_by_its_name_and_that_of_a_run(self):
     for config in ("tiny.py", "configs/tiny.py:full", "gs://b/run/config.json"):
       self.tpu("--dry-run", "run", CONFIG=config)
