@@ -171,12 +171,17 @@ def _ceiling(trajectories: Sequence[Mapping]) -> str:
 
 
 def _best_of_each(solutions: Sequence[Mapping]) -> list[Mapping]:
-  """Returns each unit's highest-valued solution, the first of equal ones."""
+  """Returns each unit's "best" solution; a unit without an answer has none."""
   units: dict[int, list[Mapping]] = {}
   for each in solutions:
     units.setdefault(each["unit"], []).append(each)
   best = [
-    (unit, choose_lib.best([each["value"] for each in unit]))
+    (
+      unit,
+      choose_lib.choose(
+        "best", list(map(_answer, unit)), [each["value"] for each in unit]
+      ),
+    )
     for unit in units.values()
   ]
   return [unit[index] for unit, index in best if index is not None]

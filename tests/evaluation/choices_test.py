@@ -78,6 +78,24 @@ class ChoicesTest(parameterized.TestCase):
     self.assertEqual(choices.choose(searches, "best", 1).verdict, RIGHT)
     self.assertEqual(choices.choose(searches, "pass", 2).verdict, RIGHT)
 
+  def test_of_searches_without_values_each_gives_its_majority(self):
+    searches = record(
+      solution(0, "1", WRONG),
+      solution(0, "4", RIGHT),
+      solution(0, "4.0", RIGHT),
+      solution(1, None, "failed", 0.9),
+      solution(1, "1", WRONG),
+      solution(2, "4", RIGHT),
+      source="searches",
+      spent=(10, 25, 31),
+    )
+    for choice in ("first", "majority", "weighted", "best", "top_k"):
+      with self.subTest(choice):
+        self.assertEqual(choices.choose(searches, choice).verdict, RIGHT)
+    # Two say 4 and one says 1: settled by the third search.
+    self.assertEqual(choices.settled(searches, "majority", 3), 3)
+    self.assertEqual(choices.choose(searches, "majority", 2).verdict, RIGHT)
+
   def test_a_search_that_ended_early_costs_what_it_cost(self):
     chosen = choices.choose(SAMPLES, "first", 64)
     self.assertEqual(chosen.tokens, 12)
