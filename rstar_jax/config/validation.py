@@ -29,6 +29,7 @@ def validate(config: config_lib.Config) -> None:
   _check_ranges("config", config)
   _check_meshes(config)
   _check_rounds(config)
+  _check_test_time(config)
   _check_study(config.study)
   _check_remote(config.remote)
   _check_ray(config.ray)
@@ -269,6 +270,17 @@ def _check_where(name: str, data: config_lib.DataConfig) -> None:
   _check(
     not data.where or not data.source.startswith("synthetic:"),
     f"config.{name}.where is for rows that have fields: {data.source} has none",
+  )
+
+
+def _check_test_time(config: config_lib.Config) -> None:
+  # A reward of the user's own may need no gold answer.
+  _check(
+    config.eval.search.terminal_reward == "ppm"
+    or plugins.names_one(config.task),
+    "config.eval.search.terminal_reward='truth' would show the gold answers to "
+    "the search at test time: set config.eval.search.terminal_reward='ppm' and, "
+    "for a PPM that guides each step, config.eval.search.annotation='ppm'",
   )
 
 

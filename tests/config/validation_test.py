@@ -100,6 +100,22 @@ class ValidateTest(parameterized.TestCase):
     ):
       validation.validate(config)
 
+  def test_no_search_at_test_time_sees_gold_answers(self):
+    config = valid()
+    config.eval.search = config_lib.SearchConfig(rollouts=8, candidates=4)
+    for task in ("math", "code", "reasoning_gym:countdown"):
+      config.task = task
+      with self.assertRaisesRegex(
+        ValueError, r"^config\.eval\.search\.terminal_reward=.*: set .*='ppm'.*$"
+      ):
+        validation.validate(config)
+    # A task of one's own may have a reward that needs none.
+    config.task = "os:getcwd"
+    validation.validate(config)
+    config.task = "math"
+    config.eval.search.terminal_reward = "ppm"
+    validation.validate(config)
+
   def test_lora_of_no_matrix(self):
     config = valid()
     config.sft.lora_matrices = ()
