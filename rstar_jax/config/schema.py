@@ -310,8 +310,9 @@ class SearchConfig(Closed):
   # value starts a new node's Q (rounds 3-4, Eq. 3).
   annotation: Literal["terminal", "ppm"] = "terminal"
   # The reward that a terminal backs up: "truth" is +1/-1 by the grader or by
-  # tests, or the task's reward; "ppm" is the PPM's score of the full trajectory.
-  # At test time it is "ppm", unless a reward of your own needs no gold answer.
+  # tests, or the task's reward; "ppm" is the PPM's score of the full trajectory
+  # (test time). `eval.search` may have "truth" with a task of your own, whose
+  # reward may need no gold answer.
   terminal_reward: Literal["truth", "ppm"] = "truth"
   # The PPM's score of a full trajectory at test time: its value at the last
   # step (paper), or the mean or minimum of its values at all steps.

@@ -278,9 +278,9 @@ def _check_test_time(config: config_lib.Config) -> None:
   _check(
     config.eval.search.terminal_reward == "ppm"
     or plugins.names_one(config.task),
-    "config.eval.search.terminal_reward='truth' would show the gold answers to "
-    "the search at test time: set config.eval.search.terminal_reward='ppm' and, "
-    "for a PPM that guides each step, config.eval.search.annotation='ppm'",
+    "config.eval.search.terminal_reward='truth' would show gold answers to the "
+    "search at test time: set config.eval.search.terminal_reward='ppm' and, so "
+    "that the PPM guides each step, config.eval.search.annotation='ppm'",
   )
 
 

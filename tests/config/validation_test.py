@@ -106,7 +106,7 @@ class ValidateTest(parameterized.TestCase):
     for task in ("math", "code", "reasoning_gym:countdown"):
       config.task = task
       with self.assertRaisesRegex(
-        ValueError, r"^config\.eval\.search\.terminal_reward=.*: set .*='ppm'.*$"
+        ValueError, r"^config\.eval\.search\.terminal_reward=.*set .*='ppm'.*$"
       ):
         validation.validate(config)
     # A task of one's own may have a reward that needs none.
