@@ -115,6 +115,11 @@ class LiveTest(opened.BrowserTest):
       )
       self.page.wait("document.querySelector('.tree')")
       self.assertIn("five", self.page.text(".asked"))
+      # What is new meanwhile leaves the way through the list as it is.
+      self.page.run("return Report.app.renew()")
+      for problem in ("four", "five"):
+        self.page.click(".steps a")
+        self.wait_for(".asked", problem)
     self.assert_quiet()
 
   def test_on_a_phone_in_the_dark(self):

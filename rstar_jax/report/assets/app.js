@@ -93,8 +93,9 @@ Report.app = (() => {
   // Shows what is new of the same page. A tree does not change.
   async function renew() {
     rows = await Report.data.problems();
+    // Also while a tree is shown, whose neighbours come from the list.
+    Report.problems.renew?.(rows);
     const { view } = main.dataset;
-    if (view === "problems") Report.problems.renew?.(rows);
     if (view !== "overview") return;
     const data = await Report.data.overview();
     if (main.dataset.view !== view) return; // The reader has gone on.
