@@ -368,18 +368,25 @@ def from_record(record: dict[str, Any], *, draws: bool = False) -> Tree:
   tree._resize(size)
   for name, (dtype, _) in _STORED.items():
     column = [math.nan if each is None else each for each in nodes[name]]
-    getattr(tree, name)[:] = np.array(column, dtype)
+    try:
+      getattr(tree, name)[:] = np.array(column, dtype)
+    except (OverflowError, ValueError) as error:
+      raise ValueError(
+        f"tree of {tree.problem.id}: nodes.{name}: {error}"
+      ) from error
   tree.texts, tree.answers = list(nodes["text"]), list(nodes["answer"])
   for node in range(1, size):
     parent = int(tree.parent[node])
-    first, count = tree.first_child[parent], tree.num_children[parent]
-    if not 0 <= parent < node or (count and first + count != node):
+    if not 0 <= parent < node or (
+      tree.num_children[parent] and tree.span(parent).stop != node
+    ):
       raise ValueError(
         f"tree of {tree.problem.id}: node {node} cannot have parent {parent}; "
         "parents come first and siblings lie side by side"
       )
-    tree.first_child[parent] = first if count else node
-    tree.num_children[parent] = count + 1
+    # The siblings lie just before the node.
+    tree.first_child[parent] = node - tree.num_children[parent]
+    tree.num_children[parent] += 1
     tree.depth[node] = tree.depth[parent] + 1
     tree._prefixes.append((*tree._prefixes[parent], tree.texts[node]))
   visited = (tree.terminal == ANSWERED) & (tree.visits > 0)

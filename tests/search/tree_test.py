@@ -223,10 +223,19 @@ class RecordTest(absltest.TestCase):
       [-1, 0, 0, 1, 0, 3],
       [-1, 0, 0, 1, 3, -1],
       [-1, -1, 0, 1, 3, 3],
+      [-1, 0, 60, 1, 3, 3],
     ):
       broken = small().to_record()
       broken["nodes"]["parent"] = parents
       with self.assertRaisesRegex(ValueError, "cannot have parent"):
+        tree_lib.from_record(broken)
+    for name, value in (
+      *(("kind", 300), ("visits", 1 << 40), ("parent", -1 << 70)),
+      *(("visits", None), ("ppm", 10**400)),
+    ):
+      broken = small().to_record()
+      broken["nodes"][name][3] = value
+      with self.assertRaisesRegex(ValueError, rf"^tree of \w+: nodes.{name}: "):
         tree_lib.from_record(broken)
 
 
