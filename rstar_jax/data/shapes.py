@@ -177,7 +177,7 @@ def problem_of(
       raise
     answers = [None]
   except ProblemError:
-    if needs_answer or value.get(shape.answer):
+    if needs_answer or _has(value, shape.answer):
       raise
     answers = [None]
   if value.get("id") is not None:
@@ -193,6 +193,14 @@ def problem_of(
     level=fields.level_of(value.get("level")),
     alternatives=tuple(answers[1:]),
   )
+
+
+def _has(row: Mapping, field: str) -> bool:
+  """Returns whether a row has a value in a field, perhaps a nested one."""
+  try:
+    return bool(fields.value_of(row, field))
+  except ProblemError:
+    return False
 
 
 def question_of(row: Mapping[str, Any]) -> str | None:
@@ -253,13 +261,16 @@ def _matched(text: str, field: str, config: DataConfig) -> str:
       f"answer_pattern={config.answer_pattern!r} is no regular expression: "
       f"{error}"
     ) from error
-  if match is None:
+  found = ""
+  if match:
+    groups = [each for each in match.groups() if each is not None]
+    found = (groups[0] if groups else match.group()).strip()
+  if not found:
     raise ProblemError(
       f"answer_pattern={config.answer_pattern!r} matches nothing of {field!r}: "
       f"{text!r:.80}"
     )
-  groups = [each for each in match.groups() if each is not None]
-  return (groups[0] if groups else match.group()).strip()
+  return found
 
 
 def _question(row: Mapping, field: str) -> str:
@@ -284,13 +295,19 @@ def _question(row: Mapping, field: str) -> str:
 
 def _check_beside(row: Mapping, question: str) -> None:
   """Raises for a row with a part of the problem that would be left out."""
-  for name in row:
-    value = row[name]
-    known = str(name).lower() in _BESIDE and name != question
-    if known and isinstance(value, str | list) and value:
+  for name, value in row.items():
+    if str(name).lower() not in _BESIDE or name == question:
+      continue
+    if isinstance(value, Mapping):
+      # A table gives each row the keys of all rows.
+      parts = [f"{name}.{key}" for key, each in value.items() if each]
+    else:
+      parts = [name] if isinstance(value, str | list) and value else []
+    if parts:
+      template = " ".join(f"{{{each}}}" for each in (*parts, question))
       raise ProblemError(
         f"has a {name!r} beside the {question!r}, which would be left out: set "
-        f"question_field='{{{name}}} {{{question}}}', or question_field="
+        f"question_field='{template}', or question_field="
         f"{question!r} if the question says all"
       )
 
@@ -331,9 +348,15 @@ def _checked(problem: Problem, needs_answer: bool) -> Problem:
       raise ProblemError(
         f"is a Problem whose {name} is {value!r:.80}, want text"
       )
-  needs_answer = needs_answer and not problem.tests
-  for value in (problem.answer, *problem.alternatives):
-    if not isinstance(value, str) and (needs_answer or value is not None):
+  if not isinstance(problem.level, int | None):
+    raise ProblemError(
+      f"is a Problem whose level is {problem.level!r:.80}, want an int or None"
+    )
+  answers = (problem.answer, *problem.alternatives)
+  if problem.answer is None and (problem.tests or not needs_answer):
+    answers = problem.alternatives
+  for value in answers:
+    if not isinstance(value, str) or not value.strip():
       raise ProblemError(
         f"is a Problem whose answer is {value!r:.80}, want text; None is for "
         "tasks with a reward, and beside tests"

@@ -272,6 +272,9 @@ class ShapesTest(parameterized.TestCase):
     self.assertEqual(read(row, answer_pattern=pattern, **named).answer, answer)
     with self.assertRaisesRegex(ProblemError, "'zz' matches nothing of 'a'"):
       read(row, answer_pattern="zz", **named)
+    for nothing in (r"\d*", r"(\s*)\w*", "()|(.+)"):
+      with self.assertRaisesRegex(ProblemError, "matches nothing of 'a': 'so'"):
+        read(row | {"a": "so"}, answer_pattern=nothing, **named)
     with self.assertRaisesRegex(ProblemError, "is no regular expression"):
       read(row, answer_pattern="(", **named)
 
@@ -280,6 +283,11 @@ class ShapesTest(parameterized.TestCase):
     ({"Context": "Ann."}, r"question_field='\{Context\} \{question\}'"),
     ({"options": ["A", "B"]}, r"question_field='question' if"),
     ({"Input": "3"}, r"question_field='\{Input\} \{question\}'"),
+    (
+      {"options": {"A": "O2", "B": "N2"}, "answer": "B"},
+      r"'\{options.A\} \{options.B\} \{question\}'",
+    ),
+    ({"choices": {"text": ["O2"], "label": None}}, r"'\{choices.text\} \{que"),
     ({"answer": "9 (apples)"}, r"set answer_pattern='\(\.\+\?\) \*\\\\?\('"),
     ({"answer": "4:5 (km)"}, "says 4:5 would not equal"),
     ({"final_answer": "8"}, "another in 'final_answer': set answer_field="),
@@ -292,6 +300,8 @@ class ShapesTest(parameterized.TestCase):
   @parameterized.parameters(
     {"body": ""},
     {"context": None},
+    {"options": {}},
+    {"options": {"A": None, "B": None}},
     {"final_answer": "7"},
     {"final_answer": "so it is\n#### 7"},
     {"answer": "7", "solution": "\\boxed{8}"},
@@ -356,6 +366,31 @@ class ShapesTest(parameterized.TestCase):
   def test_without_an_answer_where_none_is_needed(self, **row):
     found = shapes.problem_of(Row("f:1", 4, row), "set", DataConfig(), False)
     self.assertEqual(found, Problem("set/4", "Q", None, "set"))
+
+  @parameterized.parameters("gold", "meta.gold")
+  def test_an_answer_that_no_pattern_matches_is_not_missing(self, field):
+    row = {"question": "Q", "gold": "so", "meta": {"gold": "so"}}
+    config = DataConfig(answer_field=field, answer_pattern=r"\d+")
+    with self.assertRaisesRegex(ProblemError, "matches nothing"):
+      shapes.problem_of(Row("f:1", 4, row), "set", config, False)
+    for bare in ({"question": "Q"}, {"question": "Q", "meta": {"gold": None}}):
+      found = shapes.problem_of(Row("f:1", 4, bare), "set", config, False)
+      self.assertIsNone(found.answer)
+
+  @parameterized.parameters(
+    ({"answer": " "}, "whose answer is ' ', want text"),
+    ({"alternatives": ("",)}, "whose answer is '', want text"),
+    ({"level": "hard"}, "whose level is 'hard', want an int or None"),
+    ({"level": 1.5}, "whose level is 1.5"),
+  )
+  def test_a_problem_of_a_function_is_checked(self, fields, reason):
+    made = {"id": "p", "question": "Q", "answer": "1"}
+    for answer, needed in (("1", True), (None, False)):
+      with self.assertRaisesRegex(ProblemError, reason):
+        value = Problem(**made | {"answer": answer} | fields)
+        shapes.problem_of(Row("f:1", 4, value), "set", DataConfig(), needed)
+    good = Problem(**made, level=3, alternatives=("2",))
+    self.assertEqual(read(good), good)
 
   def test_a_function_with_tests(self):
     row = {
