@@ -68,7 +68,7 @@ class DataConfig(Closed):
   # () -> problems, or rows as dicts.
   source: str = field("synthetic:train", takes=())
   # Takes only rows whose field has one of these values:
-  # "source=olympiads,amc_aime". Several conditions must all hold.
+  # "source=olympiads,amc_aime", "meta.verified=true". All conditions must hold.
   where: tuple[str, ...] = ()
   # Number of problems; 0 takes all (not for synthetic, which has no end).
   count: int = field(0, least=0)

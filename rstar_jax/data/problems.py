@@ -15,7 +15,7 @@ from absl import logging
 from etils import epath
 
 from rstar_jax.config.schema import Config, DataConfig
-from rstar_jax.data import shapes
+from rstar_jax.data import fields, shapes
 from rstar_jax.data.files import ProblemError, Row
 from rstar_jax.data.sources import open_source
 from rstar_jax.data.synthetic import generator
@@ -167,12 +167,18 @@ def _row_filter(where: tuple[str, ...]) -> Callable[[Any], bool]:
     if not isinstance(value, Mapping):
       return True  # It will be reported as malformed.
     for name, values in conditions:
-      if name not in value:
+      try:
+        found = fields.value_of(value, name)
+      except ProblemError:
         raise ProblemError(
           f"has no field {name!r} for where={where}, only "
           f"{', '.join(sorted(map(str, value)))}"
-        )
-      if str(value[name]) not in values:
+        ) from None
+      if isinstance(found, bool):
+        # JSON writes true, and Python True.
+        found = str(found).lower()
+        values = set(map(str.lower, values))
+      if str(found) not in values:
         return False
     return True
 

@@ -162,6 +162,28 @@ class FileTest(Base):
     ):
       self.load(text.replace("\n", "\n!\n"), where=("source=a",))
 
+  @parameterized.parameters(
+    ("ok=true", [0, 2]),
+    ("ok=True", [0, 2]),
+    ("ok=false", [1]),
+    ("meta.kind=a", [0, 1]),
+    ("meta.ok=TRUE", [2]),
+  )
+  def test_truth_values_and_nested_fields_select_rows(self, where, expected):
+    rows = (
+      (True, {"kind": "a", "ok": "true"}),
+      (False, {"kind": "a", "ok": False}),
+      (True, {"kind": "b", "ok": True}),
+    )
+    text = "\n".join(
+      json.dumps({"question": f"Q{i}", "answer": 1, "ok": ok, "meta": meta})
+      for i, (ok, meta) in enumerate(rows)
+    )
+    self.assertEqual(
+      [each.id for each in self.load(text, where=(where,))],
+      [f"set/{i}" for i in expected],
+    )
+
   def test_byte_order_mark(self):
     text = b'\xef\xbb\xbf{"question": "Q", "answer": 1}'
     self.assertLen(self.load(text), 1)
