@@ -12,6 +12,7 @@ import dataclasses
 import io
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
@@ -114,19 +115,36 @@ def plain(value: Any) -> Any:
   Returns:
     Text for bytes, a `Number` for a number, a list for a list or an array, a
     dict for a mapping (their items are converted too), and any other value
-    unchanged.
+    unchanged. NaN, by which tables say that a value is missing, gives None.
+
+  Raises:
+    Bad: a number is infinite.
   """
   if isinstance(value, bytes):
     return value.decode(errors="replace")
   if isinstance(value, np.ndarray | np.generic) and value.ndim == 0:
     value = value.item()
   if isinstance(value, int | float) and not isinstance(value, bool):
-    return Number(value)
+    if value in (math.inf, -math.inf):
+      raise outside.Bad(f"has {value}, which is no number")
+    return Number(value) if value == value else None
   if isinstance(value, list | np.ndarray):
     return [plain(each) for each in value]
   if isinstance(value, Mapping):
     return {name: plain(each) for name, each in value.items()}
   return value
+
+
+def as_json(value: Any) -> str:
+  """Returns a row, or a value of one, as JSON, with numbers as written."""
+  if isinstance(value, Number):
+    return str(value)
+  if isinstance(value, list | tuple):
+    return f"[{', '.join(map(as_json, value))}]"
+  if isinstance(value, Mapping):
+    items = (f"{as_json(str(k))}: {as_json(v)}" for k, v in value.items())
+    return f"{{{', '.join(items)}}}"
+  return json.dumps(value, ensure_ascii=False)
 
 
 def _first(path: epath.Path) -> bytes:

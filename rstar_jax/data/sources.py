@@ -1,7 +1,6 @@
 """Opens sources of rows: a file, TFDS, the Hub, a function, or the task."""
 
 import itertools
-import json
 import pathlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,7 +10,13 @@ from etils import epath
 
 from rstar_jax.config import plugins
 from rstar_jax.data import compressed, hub, parquet
-from rstar_jax.data.files import ProblemError, Row, file_rows, table_row
+from rstar_jax.data.files import (
+  ProblemError,
+  Row,
+  as_json,
+  file_rows,
+  table_row,
+)
 from rstar_jax.storage import store
 from rstar_jax.tasks.task import MATH, Task
 from rstar_jax.types import Problem
@@ -131,7 +136,7 @@ def copy_rows(source: str, count: int, path: epath.PathLike) -> int:
     value = row.value
     if isinstance(value, Problem):
       value = value.to_record()
-    lines.append(json.dumps(value) + "\n")
+    lines.append(as_json(value) + "\n")
   path = epath.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   path.write_text("".join(lines), encoding="utf-8")

@@ -28,7 +28,7 @@ from absl import app, flags, logging
 from rstar_jax import outside, rng
 from rstar_jax.config.schema import TrainConfig
 from rstar_jax.data import gsm8k
-from rstar_jax.data.files import ProblemError
+from rstar_jax.data.files import ProblemError, as_json
 from rstar_jax.data.sources import open_source
 from rstar_jax.grading.grader import Grader
 from rstar_jax.hf import finding
@@ -128,7 +128,7 @@ def rewrite(
 
 
 def _write(path: store.Path, rows: Iterable[Mapping[str, Any]]) -> None:
-  lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+  lines = "".join(as_json(row) + "\n" for row in rows)
   store.write(path, lines.encode())
 
 

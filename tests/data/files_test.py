@@ -1,6 +1,7 @@
 """Rows of files, each with its line."""
 
 import functools
+import io
 import json
 import pathlib
 from unittest import mock
@@ -135,12 +136,25 @@ class FileRowsTest(parameterized.TestCase):
     ([1], ["1"]),
     (np.array([b"x", b"y"], object), ["x", "y"]),
     ([], []),
+    (float("nan"), None),
+    (np.float32("nan"), None),
+    (np.array([1.5, np.nan]), ["1.5", None]),
+    (10**400, "1" + "0" * 400),
   )
   def test_values_of_tables_are_as_in_json(self, value, expected):
     found = files.plain(value)
     self.assertEqual(found, expected)
     number = isinstance(expected, str) and expected[:1].isdigit()
     self.assertEqual(isinstance(found, files.Number), number)
+
+  def test_json_of_a_row_is_the_row_again(self):
+    text = '{"a": {"é\\"": [3.10, -1E+5, 12345678901234567890]}, "b": "3"}'
+    (row,) = files.line_rows(io.BytesIO(text.encode()), "f")
+    self.assertEqual(files.as_json(row.value), text)
+    self.assertEqual(
+      json.loads(files.as_json({1: (), "t": True, "n": None, "s": "\n"})),
+      {"1": [], "t": True, "n": None, "s": "\n"},
+    )
 
   # Items that are JSON, and yet no row.
   BAD = (
@@ -214,6 +228,8 @@ class FileRowsTest(parameterized.TestCase):
     for value, reason in (
       ("\ud800", "not valid Unicode"),
       (["\ud800"], "not valid Unicode"),
+      (float("inf"), "has inf, which is no number"),
+      ([-np.inf], "has -inf, which is no number"),
       (loop, "cannot be read .maximum recursion"),
       (functools.reduce(lambda a, _: [a], range(65), "x"), "nested too deep"),
     ):

@@ -159,6 +159,28 @@ class HeadTest(absltest.TestCase):
         [row.value for row in rows], [{"a": "é", "n": "3.10"}, {"a": "2"}]
       )
 
+  def test_a_copy_of_verl_s_rows_is_read_as_they_are(self):
+    verl = lambda i: {  # noqa: E731
+      "prompt": [{"role": "user", "content": f"Q{i}"}],
+      "reward_model": {"ground_truth": "7", "n": [0.5, -2, True, None]},
+      "extra_info": {"index": i % 2},
+    }
+    self.source.write_text(json.dumps([verl(i) for i in range(4)]))
+    path = self.folder / "all.json"
+    table = self.folder / "all.parquet"
+    pa.parquet.write_table(
+      pa.Table.from_pylist([{"question": "Q", "answer": 1.5}]), table
+    )
+    self.assertEqual(sources.copy_rows(str(self.source), 9, path), 4)
+    self.assertEqual(
+      problems.load_problems(DataConfig(source=str(path))),
+      problems.load_problems(DataConfig(source=str(self.source))),
+    )
+    for index, line in enumerate(path.read_text().splitlines()):
+      self.assertEqual(json.loads(line), verl(index))
+    sources.copy_rows(str(table), 1, path)
+    self.assertEqual(json.loads(path.read_text())["answer"], 1.5)
+
   def test_problems_of_a_function_become_rows(self):
     made = [
       Problem("a", "q", "1", "of mine", 3, ("2",)),
