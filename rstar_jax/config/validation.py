@@ -9,6 +9,7 @@ import dataclasses
 import math
 import operator
 import re
+import urllib.parse
 from collections.abc import Iterator
 from typing import Any
 
@@ -337,11 +338,24 @@ def _check_servers(config: config_lib.Config) -> None:
 def _check_urls(name: str, text: str) -> None:
   urls = config_lib.urls_of(text)
   _check(
-    all(re.fullmatch(r"https?://[^/\s?#]+(/[^\s?#]*)?", url) for url in urls),
-    f"{name}={text!r} must be a server, http://... or https://..., or several "
-    "with commas",
+    all(map(_is_server, urls)),
+    f"{name}={text!r} must be a server in ASCII, http://HOST:PORT/... or "
+    "https://HOST:PORT/..., or several with commas",
   )
   _check(len(set(urls)) == len(urls), f"{name}={text!r} names a server twice")
+
+
+def _is_server(url: str) -> bool:
+  """Returns whether requests can be sent below a URL."""
+  if not re.fullmatch(r"https?://[^/?#@]+(/[^?#]*)?", url):
+    return False
+  try:
+    parts = urllib.parse.urlsplit(url)
+    well_formed = bool(parts.hostname) and parts.port != 0
+  except ValueError:  # The port is none, or a bracket is open.
+    return False
+  # The standard library sends these characters alone.
+  return well_formed and all("!" <= each <= "~" for each in url)
 
 
 def _check_ray(ray: config_lib.RayConfig) -> None:

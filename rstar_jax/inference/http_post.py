@@ -1,4 +1,4 @@
-"""Posts JSON to a URL, and reads the answer or the reason for none.
+"""Asks a URL for JSON, and reads the answer or the reason for none.
 
 An answer is bounded in size and time, even if its bytes come one by one, and is
 read by the caller before it counts. The standard library does this, with a
@@ -29,6 +29,8 @@ _BUSY = (429, 502, 503, 504)
 _LATER = (408, 425)
 # Statuses that concern one request: bad, too large, not processable.
 _OF_REQUEST = (400, 413, 422)
+# Statuses of a URL that nothing is got from.
+_NOTHING = (404, 405)
 _TOO_LONG = re.compile(
   r"context[ _](length|size|window)|max_model_len", re.IGNORECASE
 )
@@ -105,7 +107,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 class Url:
-  """A URL that JSON is posted to; threads may share it.
+  """A URL that JSON is posted to, or got from; threads may share it.
 
   Attributes:
     url: the URL.
@@ -115,12 +117,13 @@ class Url:
     """Reads the API key.
 
     Args:
-      url: what is posted to.
+      url: what is asked.
       config: the key, and how long to wait.
       part: the part of the config, for messages: "remote" or "servers".
 
     Raises:
-      ValueError: the environment lacks the variable of the key.
+      ValueError: the environment lacks the variable of the key, or the key
+        cannot be sent.
     """
     self.url = url
     self._seconds = config.timeout_seconds
@@ -134,6 +137,13 @@ class Url:
       raise ValueError(
         f"config.{part}.api_key_env={self._key_env}: the environment has no "
         "such variable, or an empty one; export the key under that name"
+      )
+    # The standard library's message would show it.
+    if not (self._key.isascii() and self._key.isprintable()):
+      raise ValueError(
+        f"config.{part}.api_key_env={self._key_env}: the key there has a "
+        "character that cannot be sent, such as the end of a line: export it "
+        "in printable ASCII alone"
       )
 
   def post(
@@ -160,9 +170,43 @@ class Url:
       ValueError: any other refusal, with the server's message; or an answer
         that cannot be read.
     """
-    request = urllib.request.Request(
-      self.url, body, {"Content-Type": "application/json"}
-    )
+    try:
+      answer = self._answer(body, empty=empty)
+    except urllib.error.HTTPError as error:
+      raise self._refusal(error, proven) from None
+    if _broken_off(answer):
+      raise Later("broke off a sample", answered=True)
+    try:
+      return answer, read(answer)
+    except outside.Bad as error:
+      if not proven:
+        raise ValueError(f"{self.url} gave an answer that {error}") from None
+      raise Later(f"gave an answer that {error}", answered=True) from error
+
+  def get(self) -> Any:
+    """Returns the JSON document at the URL, None if there is none.
+
+    Raises:
+      Later: no answer this time.
+      ValueError: a refusal, with the server's message.
+    """
+    try:
+      return self._answer(None)
+    except urllib.error.HTTPError as error:
+      if error.code in _NOTHING:
+        return None
+      raise self._refusal(error, proven=False) from None
+
+  def _answer(self, body: bytes | None, *, empty: bool = False) -> Any:
+    """Returns the answer to one request, a GET if there is no body.
+
+    Raises:
+      HTTPError: a status other than 200.
+      Later: no answer, or none that is JSON.
+    """
+    request = urllib.request.Request(self.url, body)
+    if body is not None:
+      request.add_header("Content-Type", "application/json")
     if self._key:
       request.add_unredirected_header("Authorization", f"Bearer {self._key}")
     answered = False
@@ -170,9 +214,9 @@ class Url:
       with self._opener.open(request, timeout=self._seconds) as response:
         answered = True
         data = _body(response)
-        answer = outside.parse(data) if data or not empty else None
-    except urllib.error.HTTPError as error:
-      raise self._refusal(error, proven) from None
+        return outside.parse(data) if data or not empty else None
+    except urllib.error.HTTPError:
+      raise
     except outside.Bad as error:
       raise Later(f"gave an answer that {error}", answered=answered) from error
     # URLError and timeouts are OSErrors.
@@ -183,14 +227,6 @@ class Url:
         "well" if answered else "gone",
         answered=answered,
       ) from error
-    if _broken_off(answer):
-      raise Later("broke off a sample", answered=True)
-    try:
-      return answer, read(answer)
-    except outside.Bad as error:
-      if not proven:
-        raise ValueError(f"{self.url} gave an answer that {error}") from None
-      raise Later(f"gave an answer that {error}", answered=True) from error
 
   def _refusal(self, error: urllib.error.HTTPError, proven: bool) -> Exception:
     """Returns the exception for an HTTP status other than 200."""

@@ -46,6 +46,15 @@ class ValidateTest(parameterized.TestCase):
     ("reinforce.kl", -0.1),
     ("reinforce.train.learning_rate", 0.0),
     ("remote.url", "localhost:8000/v1"),
+    ("remote.url", "http://localhost:abc/v1"),
+    ("remote.url", "http://localhost:65536/v1"),
+    ("remote.url", "http://localhost:0/v1"),
+    ("remote.url", "http://:8000/v1"),
+    ("remote.url", "http://[::1:8000/v1"),
+    ("remote.url", "http://name:secret@localhost/v1"),
+    ("remote.url", "http://localhost/é"),
+    ("remote.url", "http://localhost/a b"),
+    ("remote.url", "http://localhost/v1\x7f"),
     ("remote.in_flight", 0),
     ("remote.samples_per_request", 0),
     ("remote.patience_seconds", -1.0),
@@ -232,7 +241,13 @@ class ValidateTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, r"^config\.remote\.model is empty"):
       validation.validate(config)
     config.remote.model = "m"
-    validation.validate(config)
+    for url in (
+      config.remote.url,
+      "https://[::1]:65535",
+      "http://a/v1,http://b",
+    ):
+      config.remote.url = url
+      validation.validate(config)
 
   @parameterized.product(
     name=(

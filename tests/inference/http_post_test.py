@@ -1,12 +1,14 @@
 """What is posted to a real server that fails in every way."""
 
+import http.server
 import json
+import threading
 from unittest import mock
 
 from absl.testing import absltest, parameterized
 
 from rstar_jax.config.schema import RemoteConfig
-from rstar_jax.inference import completions_client
+from rstar_jax.inference import completions_client, http_post
 from rstar_jax.inference.completions_client import Remote
 from rstar_jax.search import mcts
 from rstar_jax.storage.journal import Journal
@@ -303,6 +305,78 @@ class KeyTest(RemoteCase):
     with mock.patch.dict("os.environ", {"TOY_KEY": "s3cret"}):
       remote = self.remote(api_key_env="TOY_KEY")
     self.assertEqual(self.ask(remote), self.expected())
+
+  @parameterized.parameters("s3cret\n", "s3cret\r", "s3\0cret", "s3crét")
+  def test_a_key_that_cannot_be_sent_is_not_shown(self, key):
+    # A variable of this process cannot have a zero.
+    self.enter_context(
+      mock.patch.object(http_post.os, "environ", {"TOY_KEY": key})
+    )
+    with self.assertRaisesRegex(
+      ValueError, "api_key_env=TOY_KEY: the key .* printable"
+    ) as raised:
+      self.remote(api_key_env="TOY_KEY")
+    self.assertNotIn("s3", str(raised.exception))
+
+
+class GetTest(parameterized.TestCase):
+  """What is got, by `GET`, and bounded like all answers."""
+
+  def setUp(self):
+    super().setUp()
+    self.config = RemoteConfig(timeout_seconds=20.0, api_key_env="TOY_KEY")
+    self.enter_context(mock.patch.dict("os.environ", {"TOY_KEY": "s3cret"}))
+
+  def get(self, status=200, text=b"{}", **headers):
+    seen = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+      def do_GET(self):
+        seen.append(dict(self.headers))
+        self.send_response(status)
+        for name, value in headers.items():
+          self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(text)
+
+      def log_message(self, *args):
+        del args
+
+    with http.server.HTTPServer(("localhost", 0), Handler) as server:
+      thread = threading.Thread(target=server.handle_request)
+      thread.start()
+      url = f"http://localhost:{server.server_port}/models"
+      try:
+        return http_post.Url(url, self.config, "remote").get(), seen
+      finally:
+        thread.join()
+
+  def test_a_document(self):
+    document, (headers,) = self.get(text=b'{"data": [3]}')
+    self.assertEqual(document, {"data": [3]})
+    self.assertEqual(headers["Authorization"], "Bearer s3cret")
+    self.assertNotIn("Content-Type", headers)
+
+  @parameterized.parameters(404, 405)
+  def test_none(self, status):
+    self.assertIsNone(self.get(status)[0])
+
+  @parameterized.parameters(
+    (401, "answered 401: .*check the key"), (302, "answered 302")
+  )
+  def test_a_refusal(self, status, words):
+    with self.assertRaisesRegex(ValueError, words):
+      self.get(status, Location="http://localhost:9")
+
+  @parameterized.parameters(503, 500)
+  def test_not_now(self, status):
+    with self.assertRaisesRegex(http_post.Later, f"answered {status}"):
+      self.get(status)
+
+  @parameterized.parameters(b"<html>", b"", b" " * (1 << 24) + b"{}")
+  def test_no_json(self, text):
+    with self.assertRaisesRegex(http_post.Later, "gave an answer that"):
+      self.get(text=text)
 
 
 if __name__ == "__main__":

@@ -3,19 +3,16 @@
 import collections
 import dataclasses
 import functools
-import os
-import urllib.error
-import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from rstar_jax import outside
 from rstar_jax.config.schema import Config, DataConfig, urls_of
 from rstar_jax.data import problems as problems_lib
 from rstar_jax.data import released
 from rstar_jax.grading.grader import Grader
 from rstar_jax.inference.engine_client import ServedEngine, ServedScores
+from rstar_jax.inference.http_post import Later, Url
 from rstar_jax.pipeline import checks
 from rstar_jax.sandbox.pool import Sandbox
 from rstar_jax.storage import store
@@ -121,7 +118,7 @@ def servers(config: Config) -> Findings:
     for url in urls_of(text):
       try:
         attempt(config, url)
-      except (OSError, ValueError) as error:
+      except (OSError, ValueError, Later) as error:
         yield Finding(
           "error",
           f"server {url}",
@@ -134,7 +131,7 @@ def servers(config: Config) -> Findings:
 
 def _try_remote(config: Config, url: str) -> None:
   wanted = config.remote.model
-  names = _listed(url, config.remote.api_key_env)
+  names = _listed(config, url)
   if wanted and names and wanted not in names:
     raise ValueError(
       f"it has {', '.join(names)}, not config.remote.model={wanted!r}"
@@ -151,19 +148,10 @@ def _try_ppm(config: Config, url: str) -> None:
   ServedScores(servers, config.ppm_head).servers.check()
 
 
-def _listed(url: str, key_env: str) -> list[str]:
+def _listed(config: Config, url: str) -> list[str]:
   """Returns the models that a server lists, none without a list."""
-  request = urllib.request.Request(f"{url}/models")
-  if key_env:
-    key = os.environ.get(key_env, "")
-    request.add_unredirected_header("Authorization", f"Bearer {key}")
-  try:
-    with urllib.request.urlopen(request, timeout=_SECONDS) as response:
-      answer = outside.parse(response.read(1 << 20))
-  except urllib.error.HTTPError as error:
-    if error.code in (404, 405):
-      return []
-    raise
+  remote = dataclasses.replace(config.remote, **_SOON)
+  answer = Url(f"{url}/models", remote, "remote").get()
   rows = answer.get("data") if isinstance(answer, dict) else None
   return [
     str(each["id"])

@@ -4,6 +4,7 @@ import http.server
 import json
 import os
 import pathlib
+import socket
 import threading
 from unittest import mock
 
@@ -191,6 +192,30 @@ class ServersTest(absltest.TestCase):
   def test_that_has_no_list(self):
     (found,) = self.found(self.url.replace("/v1", "/v2"))
     self.assertEqual(found.level, "ok")
+
+  def test_that_is_none_of_http(self):
+    place = socket.create_server(("localhost", 0))
+    self.addCleanup(place.close)
+
+    def answer():
+      connection, _ = place.accept()
+      connection.recv(1 << 16)
+      connection.sendall(b"SSH-2.0-OpenSSH_9.9\r\n")
+      connection.close()
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    (found,) = self.found(f"http://localhost:{place.getsockname()[1]}/v1")
+    thread.join()
+    self.assertEqual(found.level, "error")
+    self.assertIn("config.remote.url does not answer", found.said)
+
+  def test_a_key_that_cannot_be_sent(self):
+    with mock.patch.dict(os.environ, KEY="s3cret\n"):
+      (found,) = self.found(self.url)
+    self.assertEqual(found.level, "error")
+    self.assertIn("api_key_env=KEY: the key there has", found.said)
+    self.assertNotIn("s3cret", found.said)
 
   def test_of_a_policy_and_a_ppm(self):
     config = Config()
