@@ -18,7 +18,7 @@ PACKAGE = "rstar_jax"
 
 # From the bottom up: a room imports only what stands before it.
 ROOMS = """
-  outside types rng config storage steps sandbox grading tasks search models hf
+  outside types rng storage config steps sandbox grading tasks search models hf
   inference data training evaluation report pipeline serve tools commands main
   __main__ testing
 """.split()

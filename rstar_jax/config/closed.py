@@ -8,7 +8,6 @@ config file or on the command line. Fields are mutable, since
 import dataclasses
 import difflib
 import functools
-import types
 import typing
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -93,8 +92,13 @@ class Closed:
     check_name(type(self), name)
     hint = hints(type(self))[name]
     check_type(f"{type(self).__name__}.{name}", value, hint)
-    if isinstance(value, int) and float in (hint, *typing.get_args(hint)):
-      value = float(value)  # 2 and 2.0 are one config, with one digest.
+    if isinstance(value, int) and hint is float:
+      try:
+        value = float(value)  # 2 and 2.0 are one config, with one digest.
+      except OverflowError:
+        raise ValueError(
+          f"{type(self).__name__}.{name} is too large for a float"
+        ) from None
     super().__setattr__(name, value)
 
   def __getattr__(self, name: str) -> Any:
@@ -136,17 +140,13 @@ def check_type(name: str, value: Any, declared: Any) -> None:
   Args:
     name: name of the value, for error messages.
     value: any object.
-    declared: bool, int, float, str, a Literal, a tuple[T, ...], T | None or a
-      dataclass.
+    declared: bool, int, float, str, a Literal, a tuple[T, ...] or a dataclass.
 
   Raises:
     ValueError: the value has another type; one line.
   """
   origin, arguments = typing.get_origin(declared), typing.get_args(declared)
-  if origin in (typing.Union, types.UnionType):
-    if value is not None:
-      check_type(name, value, arguments[0])
-  elif origin is typing.Literal:
+  if origin is typing.Literal:
     choices = ", ".join(map(repr, arguments))
     if value not in arguments:
       raise ValueError(f"{name}={value!r} must be one of {choices}")

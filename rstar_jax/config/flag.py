@@ -36,6 +36,9 @@ _FOLDER = "configs"
 _PLAIN = {
   r"invalid literal for int\(\) with base 10: (.*)": r"\1 is no whole number",
   r"could not convert string to float: (.*)": r"\1 is no number",
+  r"Found (.*) in argv before a value for --config was specified": (
+    r"give --config first, before \1"
+  ),
 }
 
 
@@ -250,7 +253,7 @@ def parse_flags(
     return rest
   except (flags.Error, ValueError, AttributeError) as error:
     message = str(error)
-  except LookupError as error:
+  except (LookupError, TypeError) as error:
     message = _wrong_name(argv) or f"--config: {error!r}"
   for python, plain in _PLAIN.items():
     message = re.sub(python, plain, message)
@@ -269,7 +272,10 @@ def _literals(declared) -> set:
 
 
 def _wrong_name(argv: list[str]) -> str | None:
-  """Returns a message on the first override of an unknown field, if any."""
+  """Returns a message on the first override of an unknown field, if any.
+
+  That may be one of a tuple's elements, by an index that it does not have.
+  """
   for argument in argv:
     name = argument.lstrip("-").partition("=")[0]
     if not name.startswith("config."):
@@ -277,6 +283,8 @@ def _wrong_name(argv: list[str]) -> str | None:
     declared, path = config_lib.Config, "config"
     for part in name.split(".")[1:]:
       if typing.get_origin(declared) is tuple:
+        if not path.endswith("]"):
+          return f"--{name}: {path} is a tuple: give an index, as in {path}[0]"
         declared = typing.get_args(declared)[0]
       field, _, index = part.partition("[")
       try:
@@ -287,6 +295,8 @@ def _wrong_name(argv: list[str]) -> str | None:
       path = f"{path}.{part}"
       if index and typing.get_origin(declared) is not tuple:
         return f"--{name}: {path.partition('[')[0]} is not a tuple"
+      if index and not re.fullmatch(r"-?\d+\]", index):
+        return f"--{name}: the index must be a number, as in {field}[0]"
     if "[" in name:
       return f"--{name}: the index is past the end of the tuple"
   return None

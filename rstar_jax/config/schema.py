@@ -16,8 +16,6 @@ METHODS = (
   *("greedy", "samples", "beam", "diverse_beam", "rebase", "mcts", "puct"),
   *("searches", "ab_mcts"),
 )
-# Trackers of metrics; see `storage/metrics.py`.
-TRACKERS = ("tensorboard", "wandb", "trackio")
 
 
 def urls_of(text: str) -> list[str]:
@@ -673,7 +671,9 @@ class Config(Closed):
   programs: str = field("", binds=False)
   # Trackers that get the metrics, beside metrics.jsonl: "tensorboard", if it is
   # installed, "wandb" (Weights & Biases) and "trackio"; docs/watching.md.
-  trackers: tuple[str, ...] = field(("tensorboard",), binds=False)
+  trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = field(
+    ("tensorboard",), binds=False
+  )
   # The task: "math"; "code", functions that tests judge; "reasoning_gym:NAME"
   # of that library; or "module:function" () -> a Task (tasks/task.py).
   task: str = field("math", takes=(), words=("math", "code", "reasoning_gym:"))

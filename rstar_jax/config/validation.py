@@ -6,6 +6,7 @@ and the valid ones. Names and types are checked where a field is assigned
 """
 
 import dataclasses
+import json
 import math
 import operator
 import re
@@ -16,6 +17,7 @@ from typing import Any
 from rstar_jax import outside
 from rstar_jax.config import closed, plugins
 from rstar_jax.config import schema as config_lib
+from rstar_jax.storage import layout
 
 
 def validate(config: config_lib.Config) -> None:
@@ -31,10 +33,10 @@ def validate(config: config_lib.Config) -> None:
   _check_meshes(config)
   _check_rounds(config)
   _check_test_time(config)
+  _check_rewards(config)
   _check_study(config.study)
   _check_remote(config.remote)
   _check_ray(config.ray)
-  _check_trackers(config.trackers)
   _check_servers(config)
   for name in ("sft", "ppm"):
     train = getattr(config, name)
@@ -45,6 +47,12 @@ def validate(config: config_lib.Config) -> None:
     )
   for name in ("sft", "ppm", "reinforce.train"):
     _check_train(name, operator.attrgetter(name)(config))
+  for index, each in enumerate(config.extract.min_correct_of):
+    _check(
+      "," not in each,
+      f"config.extract.min_correct_of[{index}]={each!r} is the name of one "
+      "source: give a tuple of several, as in \"('a', 'b')\"",
+    )
   splits = {"eval.data": config.eval.data}
   if config.extract.needs_trees:
     splits["train"] = config.train
@@ -52,11 +60,12 @@ def validate(config: config_lib.Config) -> None:
     for index, data in enumerate(operator.attrgetter(name)(config)):
       splits[f"{name}[{index}]"] = data
   sources = [data.source for data in config.eval.sets]
-  for source in sources:
+  folders = [layout.folder_name(each) for each in sources]
+  for source, folder in zip(sources, folders, strict=True):
     _check(
-      sources.count(source) == 1,
-      f"config.eval has {source} {sources.count(source)} times; splits are "
-      "told apart by their source",
+      folders.count(folder) == 1,
+      f"config.eval: {source!r} would share the folder {folder!r} with "
+      "another set; give one of them another name, e.g. by a link",
     )
   for name, data in splits.items():
     _check_pattern(name, data.answer_pattern)
@@ -74,7 +83,9 @@ def _check_train(name: str, train: config_lib.TrainConfig) -> None:
     "least 2, or 0 for none",
   )
   _check(
-    not train.eval_every or train.held_out > 0 or name == "ppm",
+    not train.eval_every
+    or train.held_out > 0
+    or (name == "ppm" and train.held_out < 0),
     f"config.{name}.eval_every={train.eval_every} would measure nothing: set "
     f"config.{name}.held_out too, or leave it 0",
   )
@@ -98,7 +109,8 @@ def _check_ranges(name: str, value: Any) -> None:
     ):
       if dataclasses.is_dataclass(each_value):
         _check_ranges(each, each_value)
-      elif each_value is not None:
+      else:
+        _check_kept(each, each_value)
         _check_range(each, each_value, *closed.range_of(field))
         _check_plugin(each, each_value, *closed.plugin_of(field))
 
@@ -110,6 +122,14 @@ def _values(name: str, value: Any) -> Iterator[tuple[str, Any]]:
     return
   for index, each in enumerate(value):
     yield f"{name}[{index}]", each
+
+
+def _check_kept(name: str, value: Any) -> None:
+  """Checks that config.json, from which a run resumes, can hold a value."""
+  try:
+    outside.parse(json.dumps(value), strict=True, constant=float)
+  except ValueError as error:
+    raise ValueError(f"{name} {error}: config.json cannot hold that") from None
 
 
 def _check_range(name: str, value: Any, above, least, most, below) -> None:
@@ -188,6 +208,15 @@ def _check_rounds(config: config_lib.Config) -> None:
     config.sft_from != "",
     "config.sft_from is empty: give 'base', 'last' or a folder",
   )
+  if config.remote.url:
+    for field, usual in (("policy", ""), ("annotation", "terminal")):
+      value = getattr(first, field)
+      _check(
+        value == usual,
+        f"config.rounds[0].{field}={value!r} would not be used: the servers "
+        f"of config.remote.url make round 1; leave it {usual!r}, or "
+        "config.remote.url empty",
+      )
   for index, each in enumerate(config.rounds):
     name = f"config.rounds[{index}]"
     _check(
@@ -285,6 +314,21 @@ def _check_test_time(config: config_lib.Config) -> None:
   )
 
 
+def _check_rewards(config: config_lib.Config) -> None:
+  """Checks that reward models have what they learn from."""
+  for name, kinds in (
+    ("reward", (config.reward,)),
+    ("study.rewards", config.study.rewards),
+  ):
+    for kind in ("pqm", "orm"):
+      _check(
+        config.extract.needs_trees or kind not in kinds,
+        f"config.{name}: {kind!r} learns from trees, and none are searched: "
+        "leave config.extract.sft_source or config.extract.pairs_source "
+        "empty, or give 'ppm'",
+      )
+
+
 def _check_study(study: config_lib.StudyConfig) -> None:
   _check(
     study.beam_width % study.beam_groups == 0,
@@ -364,15 +408,6 @@ def _check_ray(ray: config_lib.RayConfig) -> None:
       bool(re.fullmatch(r"[^=\s]+=\d+(\.\d+)?", each)),
       f"config.ray.needs={ray.needs}: {each!r} must be a name and an amount, "
       "such as 'TPU=4'",
-    )
-
-
-def _check_trackers(names: tuple[str, ...]) -> None:
-  for each in names:
-    _check(
-      each in config_lib.TRACKERS,
-      f"config.trackers={names}: {each!r} is none of "
-      f"{', '.join(config_lib.TRACKERS)}",
     )
 
 

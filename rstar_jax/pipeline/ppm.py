@@ -105,8 +105,7 @@ def train(
 
   Raises:
     NothingToLearn: there are no pairs, or no graded answers.
-    ValueError: the kind learns from trees, and the run has none; or it has this
-      model already, with another `updates`.
+    ValueError: the run has this model already, with another `updates`.
   """
   folder = context.folder(round_, name)
   rows = folder / layout.ROWS
@@ -124,12 +123,6 @@ def train(
   if updates:
     settings = dataclasses.replace(settings, updates=updates)
     given = {"updates": updates}
-  if kind != "ppm" and not config.extract.needs_trees:
-    raise ValueError(
-      f"a reward model of kind {kind!r} learns from trees, and this run has "
-      "none: leave extract.sft_source or extract.pairs_source empty in another "
-      "--workdir"
-    )
   if manifests.read(rows) is None:
     context.finished(round_, "pairs")  # Each host says so if it is not.
     finish(

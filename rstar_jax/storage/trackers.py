@@ -14,13 +14,12 @@ from typing import Any
 from absl import logging
 
 from rstar_jax import outside
-from rstar_jax.config.schema import TRACKERS
 from rstar_jax.storage import json_io, layout, store
 
 # The project of all runs.
 _PROJECT = "rstar_jax"
 # Packages of trackers; the extras have the same names.
-PACKAGES = tuple(each for each in TRACKERS if each != "tensorboard")
+PACKAGES = ("wandb", "trackio")
 
 
 def check(names: Iterable[str]) -> None:

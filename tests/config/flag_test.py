@@ -174,6 +174,16 @@ class ConfigFlagTest(parameterized.TestCase):
     ),
     ("round", "--config.rounds[0].rolouts=1", "RoundConfig has no field"),
     ("past", "--config.rounds[9].rollouts=1", "past the end"),
+    ("letter", "--config.rounds[k].rollouts=1", "number, as in rounds[0]"),
+    ("none", "--config.rounds.rollouts=1", "index, as in config.rounds[0]"),
+    (
+      "beyond 64 bits",
+      "--config.seed=100000000000000000000",
+      "config.seed has a number of 21 digits",
+    ),
+    ("not UTF-8", "--config.train.source=d\udcff", "train.source is not valid"),
+    ("tracker", "--config.trackers=wand", "must be one of 'tensorboard', 'w"),
+    ("several", "--config.extract.min_correct_of=a,b", "\"('a', 'b')\""),
     ("choice", "--config.search.annotation=no", "<terminal|ppm>"),
     ("number", "--config.search.rollouts=many", "search.rollouts=many"),
     ("flag", "--confg.seed=1", "Unknown command line flag"),
@@ -181,6 +191,12 @@ class ConfigFlagTest(parameterized.TestCase):
   )
   def test_wrong_override(self, argument, expected):
     self.assertIn(expected, self.complaint(argument))
+
+  def test_an_override_before_its_config(self):
+    line = self.complaint(
+      *("--config.seed=1", "--config=configs/tiny.py"), only=True
+    )
+    self.assertEndsWith(line, "give --config first, before --config.seed=1")
 
   @parameterized.parameters(
     (["--config=configs/none.py"],),

@@ -1,12 +1,12 @@
-import dataclasses
+import json
 import math
 import operator
 from unittest import mock
 
 from absl.testing import absltest, parameterized
 
+from rstar_jax.config import identity, validation
 from rstar_jax.config import schema as config_lib
-from rstar_jax.config import validation
 
 
 def valid() -> config_lib.Config:
@@ -74,6 +74,7 @@ class ValidateTest(parameterized.TestCase):
     ("sft.held_out", -2),
     ("ppm.held_out", 1),
     ("sft.eval_every", 3),
+    ("extract.min_correct_of", ("a", "b,c")),
     ("ppm.lora_alpha", 0.0),
     ("reinforce.train.lora_matrices", ("q", "q")),
     ("extract.positives", 0),
@@ -229,11 +230,84 @@ class ValidateTest(parameterized.TestCase):
     config.extract.pairs_source = "pairs.json"
     validation.validate(config)
 
-  def test_splits_differ(self):
+  @parameterized.parameters(
+    ("d/test.jsonl", "d/test.jsonl"), ("d/test.jsonl", "d_test.jsonl")
+  )
+  def test_splits_have_folders_of_their_own(self, one, other):
     config = valid()
-    config.eval.more = (dataclasses.replace(config.eval.data, seed=7),)
-    with self.assertRaisesRegex(ValueError, r"^config\.eval has \S+ 2 times"):
+    config.eval.data = config_lib.DataConfig(source=one)
+    config.eval.more = (config_lib.DataConfig(source="d.jsonl"),)
+    validation.validate(config)
+    config.eval.more += (config_lib.DataConfig(source=other, seed=7),)
+    with self.assertRaisesRegex(
+      ValueError, rf"^config\.eval: '{one}' would share the folder 'd_test"
+    ):
       validation.validate(config)
+
+  @parameterized.parameters("reward", "study.rewards")
+  def test_reward_models_without_trees(self, name):
+    config = valid()
+    owner, _, field = name.rpartition(".")
+    holder = config.study if owner else config
+    for kind in ("orm", "pqm"):
+      setattr(holder, field, ("ppm", kind) if owner else kind)
+      config.extract.sft_source, config.extract.pairs_source = "a.json", ""
+      validation.validate(config)
+      config.extract.pairs_source = "b.json"
+      with self.assertRaisesRegex(
+        ValueError, f"^config.{name}: '{kind}' learns from trees"
+      ):
+        validation.validate(config)
+
+  def test_when_a_ppm_is_measured(self):
+    config = valid()
+    config.ppm.eval_every = 5
+    validation.validate(config)  # One problem in ten is held out.
+    config.ppm.held_out = 0
+    with self.assertRaisesRegex(
+      ValueError, "^config.ppm.eval_every=5 would me"
+    ):
+      validation.validate(config)
+
+  @parameterized.parameters({"policy": "a"}, {"annotation": "ppm", "ppm": "b"})
+  def test_what_servers_make_round_1_without(self, **fields):
+    config = valid()
+    config.rounds = (config_lib.RoundConfig(**fields),) * 2
+    validation.validate(config)
+    config.remote.url, config.remote.model = "http://a", "m"
+    name = next(iter(fields))
+    with self.assertRaisesRegex(
+      ValueError, rf"^config\.rounds\[0\]\.{name}='\w+' would not be used"
+    ):
+      validation.validate(config)
+    # Later rounds are the engine's.
+    config.rounds = (config_lib.RoundConfig(), config.rounds[0])
+    validation.validate(config)
+
+  @parameterized.parameters(
+    ("seed", 2**63, True),
+    ("seed", -(2**63) - 1, True),
+    ("seed", 2**63 - 1, False),
+    ("rounds", (config_lib.RoundConfig(rollouts=2**63),), True),
+    ("rounds", (config_lib.RoundConfig(extra_rollouts=(2**63,)),), True),
+    ("train.question_field", "a\udcff", True),
+    ("train.question_field", "\U0001d7d9 \0", False),
+  )
+  def test_what_config_json_cannot_hold(self, name, value, refused):
+    config = valid()
+    owner, _, field = name.rpartition(".")
+    setattr(
+      operator.attrgetter(owner)(config) if owner else config, field, value
+    )
+    if refused:
+      with self.assertRaisesRegex(
+        ValueError, rf"^config\.{name}\S* .*: config.json cannot hold that$"
+      ):
+        validation.validate(config)
+      return
+    validation.validate(config)
+    written = json.dumps(identity.to_json(config))
+    self.assertEqual(identity.from_json(written), config)
 
   def test_a_server_needs_the_name_of_a_model(self):
     config = valid()

@@ -194,12 +194,6 @@ class RewardsTest(parameterized.TestCase):
       ppm.train_ppm(self.context, 1)
     train.assert_called_once_with(self.context, 1, "ppm", "orm")
 
-  def test_trees_are_needed(self):
-    config = self.context.config
-    config.extract.sft_source = config.extract.pairs_source = "elsewhere"
-    with self.assertRaisesRegex(ValueError, "'orm' learns from trees"):
-      self.learn("orm", "orm")
-
   @parameterized.parameters("orm", "pqm")
   def test_is_trained_and_measured(self, kind):
     policy = self.context.config.policy.path
