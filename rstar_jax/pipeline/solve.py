@@ -258,12 +258,6 @@ class Solver:
     return len(tokenizer.decode(tokenizer.encode(text)[:tokens]))
 
   @property
-  def counted(self) -> bool:
-    """Whether the PPM's value counts as a node's first visit."""
-    search = self._search_config(self.budget("search"))
-    return search.annotation == "ppm" and search.ppm_counts_visit
-
-  @property
   def _valued(self) -> bool:
     return self.backend.score is not None
 

@@ -123,7 +123,7 @@ class Forest:
         self._list(row)
         if self._bytes_of_set > 0:
           made_of = sft.get(name, ()), pairs.get(name, ())
-          self._draw(row, training_tree(round_, record, self._config, *made_of))
+          self._draw(row, training_tree(record, *made_of))
 
   def _begin(self, name: str, round_: int, last: bool) -> None:
     share = 1 if last else 2
@@ -189,12 +189,10 @@ def evaluation_row(
 def evaluation_tree(record: Record, config: Mapping[str, Any]) -> str:
   """Returns the packed tree of an evaluated problem."""
   evaluation = config.get("eval", {})
-  search = evaluation.get("search", {})
   tree = tree_lib.from_record(record)
   node = trees_lib.given(tree, evaluation)
   chosen = [] if node is None else [node]
-  counted = _counted(search, search)
-  return trees_lib.encode(trees_lib.compact(tree, chosen, (), counted))
+  return trees_lib.encode(trees_lib.compact(tree, chosen))
 
 
 def training_row(
@@ -220,29 +218,22 @@ def training_row(
 
 
 def training_tree(
-  round_: int,
   record: Record,
-  config: Mapping[str, Any],
   sft: Iterable[Record] = (),
   pairs: Iterable[Record] = (),
 ) -> str:
   """Returns the packed tree of a training problem.
 
   Args:
-    round_: from 1.
     record: the tree's record.
-    config: see `Forest`.
     sft: the problem's SFT rows, which are marked.
     pairs: the problem's preference pairs, which are marked.
   """
-  specs = config.get("rounds") or []
-  spec = specs[round_ - 1] if 0 < round_ <= len(specs) else {}
-  counted = _counted(spec, config.get("search", {}))
   tree = tree_lib.from_record(record)
   nodes = trees_lib.by_prefix(tree)
   chosen = trees_lib.taken(nodes, sft)
   own = trees_lib.pairs_within(nodes, pairs)
-  return trees_lib.encode(trees_lib.compact(tree, chosen, own, counted))
+  return trees_lib.encode(trees_lib.compact(tree, chosen, own))
 
 
 def _row(
@@ -297,13 +288,6 @@ def _answers(
     right = sum(each["verdict"] == "equal" for each in samples)
     fields["samples"] = [right, len(samples)]
   return fields
-
-
-def _counted(spec: Mapping[str, Any], search: Mapping[str, Any]) -> bool:
-  """Returns whether the PPM's value counts as a node's first visit."""
-  return spec.get("annotation") == "ppm" and search.get(
-    "ppm_counts_visit", True
-  )
 
 
 class _TrainingRows:

@@ -13,7 +13,6 @@ import tempfile
 import urllib.parse
 from collections.abc import Sequence
 
-import numpy as np
 from etils import epath
 
 from rstar_jax.config.schema import ExtractConfig
@@ -21,7 +20,7 @@ from rstar_jax.data import pairs as pairs_lib
 from rstar_jax.data import trajectories as trajectories_lib
 from rstar_jax.report import forest, inputs, page
 from rstar_jax.search.tree import Tree
-from rstar_jax.storage import json_io, layout, records
+from rstar_jax.storage import layout, records
 
 # Smaller than the default, since a notebook stores its outputs.
 _BUDGET = forest.Budget(tree_bytes=2_000_000, rows=2_000)
@@ -87,7 +86,6 @@ def show_trees(found: Sequence[Tree]) -> Frame:
   config = ExtractConfig()
   solutions, _ = trajectories_lib.sft_rows(found, config)
   pairs, _ = pairs_lib.pairs(found, config)
-  guided = any(np.isfinite(tree.ppm).any() for tree in found)
   with tempfile.TemporaryDirectory() as temporary:
     # A folder as of a run that has searched and extracted only.
     folder = pathlib.Path(temporary) / "search"
@@ -98,10 +96,6 @@ def show_trees(found: Sequence[Tree]) -> Frame:
     ):
       shard = layout.stage_folder(folder, 1, name) / records.shard_name(0, 1)
       records.write_shard(shard, rows)
-    annotation = "ppm" if guided else "terminal"
-    json_io.write(
-      folder / "config.json", {"rounds": [{"annotation": annotation}]}
-    )
     text = page.render(inputs.read(folder, _BUDGET))
   return Frame(text, _tree(found[0].problem.id, 1))
 

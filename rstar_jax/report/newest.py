@@ -155,7 +155,7 @@ class Newest:
 
   def _searched(self, round_: int, number: int, record: Record) -> None:
     tree_lib.check_schema(record)
-    packed = forest.training_tree(round_, record, self._config)
+    packed = forest.training_tree(record)
     row = forest.training_row(round_, record, number, False)
     self._add(("training", round_, row["id"], number), row, packed)
     self._sample("training", round_, record)

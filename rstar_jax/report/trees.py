@@ -11,7 +11,9 @@ A tree of the page (`compact`):
   answer: {node: text} of the nodes with an answer
   tried: 0 or 1 for each node, whether a rollout went through it
   growth: [tokens, nodes, end] after each rollout
-  counted: whether the PPM's value counts as a node's first visit
+  own_visits, own_sum: for each node, visits that no end of a rollout explains
+    and the sum of their values: the PPM's value, where it counts as a visit,
+    and failed rollouts of AB-MCTS
   tokens, failed, dropped: counts of the whole search
   chosen: answer nodes of the chosen solutions, the best first
   pairs: [kind, preferred node, other node, weight]
@@ -66,7 +68,6 @@ def compact(
   tree: Tree,
   chosen: Sequence[int] = (),
   pairs: Sequence[Sequence[Any]] = (),
-  counted: bool = False,
 ) -> dict[str, Any]:
   """Returns a tree in the page's format; see the module's docstring.
 
@@ -74,7 +75,6 @@ def compact(
     tree: a searched tree.
     chosen: answer nodes of the chosen solutions, the best first.
     pairs: see `pairs_within`.
-    counted: whether the PPM's value counts as a node's first visit.
   """
   problem = tree.problem
   return {
@@ -83,18 +83,16 @@ def compact(
     "gold": problem.answer,
     "level": problem.level,
     "tests": problem.tests,
-    **grown(tree, counted=counted),
+    **grown(tree),
     "terminal": tree.terminal.tolist(),
     "visits": tree.visits.tolist(),
-    "tried": tried(tree, counted).astype(int).tolist(),
+    "tried": tried(tree).astype(int).tolist(),
     "chosen": list(chosen),
     "pairs": [list(each) for each in pairs],
   }
 
 
-def grown(
-  tree: Tree, nodes: int = 0, rollouts: int = 0, counted: bool = False
-) -> dict[str, Any]:
+def grown(tree: Tree, nodes: int = 0, rollouts: int = 0) -> dict[str, Any]:
   """Returns a tree's new nodes and rollouts, in the page's format.
 
   Q is given for answers, which every rollout that ends there backs up; the page
@@ -104,9 +102,9 @@ def grown(
     tree: a growing tree.
     nodes: number of nodes that the page has already.
     rollouts: number of rollouts that the page has already.
-    counted: see `compact`.
   """
   new = range(nodes, len(tree))
+  own_visits, own_sum = _own(tree)
   return {
     "parent": tree.parent[nodes:].tolist(),
     "kind": tree.kind[nodes:].tolist(),
@@ -121,23 +119,22 @@ def grown(
       if tree.answers[node] is not None
     },
     "growth": [list(each) for each in tree.growth[rollouts:]],
-    "counted": counted,
+    "own_visits": own_visits[nodes:].tolist(),
+    "own_sum": _rounded(own_sum[nodes:]),
     "tokens": tree.tokens,
     "failed": tree.failed_rollouts,
     "dropped": dict(sorted(tree.dropped.items())),
   }
 
 
-def tried(tree: Tree, counted: bool) -> np.ndarray:
+def tried(tree: Tree) -> np.ndarray:
   """Returns whether a rollout went through each node, bool [N].
 
-  Args:
-    tree: a searched tree.
-    counted: whether the PPM's value counts as the first visit of nodes other
-      than answers; such a visit is not a rollout.
+  A rollout goes on to children, or ends at an answer. Other visits may be the
+  PPM's.
   """
-  own = (tree.terminal != tree_lib.ANSWERED) & counted
-  through = (tree.visits - own > 0) | (tree.num_children > 0)
+  ended = (tree.terminal == tree_lib.ANSWERED) & (tree.visits > 0)
+  through = ended | (tree.num_children > 0)
   through[tree_lib.ROOT_INDEX] = True
   return through
 
@@ -189,6 +186,20 @@ def encode(value: Any) -> str:
 def decode(text: str) -> Any:
   """Inverse of `encode`."""
   return json.loads(zlib.decompress(base64.b64decode(text)))
+
+
+def _own(tree: Tree) -> tuple[np.ndarray, np.ndarray]:
+  """Returns `own_visits` and `own_sum` of all nodes, [N] each.
+
+  What the ends of rollouts backed up is taken away from visits and values.
+  """
+  visits, values = tree.visits.copy(), tree.value_sum.copy()
+  for *_, end in tree.growth:
+    if end != tree_lib.NO_END:
+      path = tree.path(end)
+      visits[path] -= 1
+      values[path] -= tree.q(end)
+  return visits, values
 
 
 def _rounded(column: np.ndarray) -> list[float | None]:

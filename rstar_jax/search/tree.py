@@ -365,6 +365,11 @@ def from_record(record: dict[str, Any], *, draws: bool = False) -> Tree:
         f"tree of {tree.problem.id}: nodes.{name} has {len(nodes[name])} "
         f"entries, nodes.text has {size}"
       )
+  if not all(NO_END <= end < size for *_, end in tree.growth):
+    raise ValueError(
+      f"tree of {tree.problem.id}: growth has an end that is none of its "
+      f"{size} nodes"
+    )
   tree._resize(size)
   for name, (dtype, _) in _STORED.items():
     column = [math.nan if each is None else each for each in nodes[name]]

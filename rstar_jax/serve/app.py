@@ -243,8 +243,7 @@ class _Writer:
     tree = None
     if self._request.tree and solution.tree is not None:
       chosen = [] if solution.node is None else [solution.node]
-      counted = self._service.solver.counted
-      tree = trees.compact(solution.tree, chosen, counted=counted)
+      tree = trees.compact(solution.tree, chosen)
     return wire.report(solution, self._request.budget, tree)
 
   def _usage(self) -> dict[str, int]:

@@ -65,8 +65,7 @@ _END = Event(-1)
 class Growth:
   """Tracks the part of a tree that was sent; see `trees.compact`."""
 
-  def __init__(self, counted: bool = False):
-    self._counted = counted
+  def __init__(self):
     self._nodes = self._rollouts = 0
 
   def news(self, tree: Tree) -> dict[str, Any] | None:
@@ -74,7 +73,7 @@ class Growth:
     nodes, rollouts = len(tree), tree.rollouts
     if (nodes, rollouts) == (self._nodes, self._rollouts):
       return None
-    grown = trees.grown(tree, self._nodes, self._rollouts, self._counted)
+    grown = trees.grown(tree, self._nodes, self._rollouts)
     self._nodes, self._rollouts = nodes, rollouts
     return grown
 
@@ -237,7 +236,7 @@ class Service:
       tell: takes news, in any thread.
       watch: whether news of trees are wanted.
     """
-    growth = [Growth(self.solver.counted) for _ in asked]
+    growth = [Growth() for _ in asked]
 
     def grown(index: int, tree: Tree) -> None:
       if (news := growth[index].news(tree)) is not None:

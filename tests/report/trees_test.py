@@ -1,15 +1,18 @@
 """Tests of how a tree is packed for the page."""
 
 import numpy as np
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 
-from rstar_jax import outside
+from rstar_jax import outside, testing
 from rstar_jax.report import trees
+from rstar_jax.search import ab_mcts, beam, driver, mcts
+from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.tree import Tree
 from tests.report import workdirs
+from tests.search.toys import PROBLEMS, calls_of, config_of
 
 
-class CompactTest(absltest.TestCase):
+class CompactTest(parameterized.TestCase):
   def test_columns_are_those_of_the_tree(self):
     tree = workdirs.apples()
     packed = trees.compact(tree, [7], [["step", 1, 2, 0.5]])
@@ -33,23 +36,43 @@ class CompactTest(absltest.TestCase):
     packed = trees.compact(workdirs.hostile())
     self.assertEqual(packed["tests"], outside.valid(workdirs.HOSTILE))
 
-  def test_a_first_visit_of_the_ppm_is_no_rollout(self):
-    tree = Tree(workdirs.apples().problem)
-    tree.add_children(
-      0,
-      [
-        workdirs.step("a", 1, 0.5, ppm=0.5),
-        workdirs.step("b", 2, 0.5, ppm=0.5),
-        workdirs.answer("1", True, 1),
-        workdirs.answer("2", True, 0),
-      ],
-    )
-    self.assertEqual(
-      trees.tried(tree, True).tolist(), [True, False, True, True, False]
-    )
-    self.assertEqual(
-      trees.tried(tree, False).tolist(), [True, True, True, True, False]
-    )
+  @parameterized.product(
+    annotation=["terminal", "ppm"], ppm_counts_visit=[False, True]
+  )
+  def test_what_the_ppm_gave_before_any_rollout(self, **options):
+    config = config_of(rollouts=9, **options)
+    for tree in mcts.search(PROBLEMS, config, calls_of(), seed=2):
+      packed = trees.compact(tree)
+      steps = (tree.terminal != tree_lib.ANSWERED) & ~np.isnan(tree.ppm)
+      steps &= config.annotation == "ppm" and config.ppm_counts_visit
+      self.assertEqual(packed["own_visits"], steps.astype(int).tolist())
+      np.testing.assert_allclose(
+        packed["own_sum"], np.where(steps, tree.ppm, 0), atol=5e-4
+      )
+      self.assertEqual(
+        np.flatnonzero(packed["tried"]).tolist(),
+        sorted({each for *_, end in tree.growth for each in tree.path(end)}),
+      )
+
+  def test_other_searches_count_no_visit_of_the_ppm(self):
+    config = config_of(annotation="ppm")
+    for tree in beam.beam_search(PROBLEMS, 2, config, calls_of(), seed=0):
+      packed = trees.compact(tree)
+      self.assertFalse(any(packed["own_visits"]) or any(packed["own_sum"]))
+
+  def test_failed_rollouts_that_are_backed_up(self):
+    broken = testing.ToySum(("x += 1", "x += nope"), levels=2)
+    failed = 0
+    searches = [
+      ab_mcts.search_tree(Tree(each), config_of(rollouts=30))
+      for each in PROBLEMS
+    ]
+    for tree in driver.run_searches(searches, calls_of(broken), 5):
+      packed = trees.compact(tree)
+      failed += tree.failed_rollouts
+      self.assertEqual(packed["own_visits"][0], tree.failed_rollouts)
+      self.assertEqual(packed["own_sum"][0], -tree.failed_rollouts)
+    self.assertGreater(failed, 0)
 
   def test_packed_and_back(self):
     for tree in (workdirs.apples(), workdirs.hostile()):

@@ -212,6 +212,10 @@ class RecordTest(absltest.TestCase):
     # Schema 2 did not say where a rollout ended.
     record |= {"schema": 2, "growth": [[0, 6]]}
     self.assertEqual(tree_lib.from_record(record).growth, [(0, 6, -1)])
+    for end in (6, -2):
+      record["growth"] = [[0, 6, end]]
+      with self.assertRaisesRegex(ValueError, "growth has an end that is none"):
+        tree_lib.from_record(record)
     short = small().to_record()
     short["nodes"]["visits"].pop()
     with self.assertRaisesRegex(ValueError, "nodes.visits has 5"):

@@ -12,6 +12,7 @@ from absl.testing import absltest
 from rstar_jax import testing
 from rstar_jax.pipeline import solve
 from rstar_jax.search import driver, mcts
+from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.tree import Tree
 from rstar_jax.serve import service, wire
 from tests import tiny_run
@@ -23,7 +24,7 @@ from tests.serve.served import until
 class GrowthTest(absltest.TestCase):
   def test_news_add_up_to_the_tree(self):
     tree, growth = Tree(PROBLEMS[0]), service.Growth()
-    search = mcts.search_tree(tree, config_of(rollouts=4))
+    search = mcts.search_tree(tree, config_of(rollouts=4, annotation="ppm"))
     news = []
 
     def told():
@@ -45,6 +46,10 @@ class GrowthTest(absltest.TestCase):
       self.assertEqual(told_of, list(column))
     ends = [tuple(each) for part in news for each in part["growth"]]
     self.assertEqual(ends, tree.growth)
+    # A node's first visit is told with the node, and does not change later.
+    own = [each for part in news for each in part["own_visits"]]
+    steps = tree.terminal != tree_lib.ANSWERED
+    self.assertEqual(own[1:], steps.astype(int).tolist()[1:])
     self.assertEqual(news[-1]["tokens"], tree.tokens)
 
 

@@ -96,10 +96,7 @@ Report.data = (() => {
   // `limit`.
   function backedUp(tree, rollout, limit) {
     const { growth, parent, kind, ppm } = tree;
-    const first = (node) => node > 0 && tree.counted &&
-      kind[node] !== ANSWER && ppm[node] !== null;
-    const visits = parent.map((_, node) => Number(first(node)));
-    const sums = parent.map((_, node) => (first(node) ? ppm[node] : 0));
+    const visits = [...tree.own_visits], sums = [...tree.own_sum];
     const tried = parent.map((_, node) => Number(node === 0));
     for (const [, , end] of growth.slice(0, rollout)) {
       for (let at = end; at >= 0; at = parent[at]) {

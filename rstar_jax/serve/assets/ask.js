@@ -11,7 +11,8 @@ Report.ask = (() => {
     best_of_n: ["samples"], greedy: [] };
   const EVERY = 250; // Milliseconds between two drawings.
   const FOLDED = 60; // Trees of so many nodes have untried nodes folded.
-  const COLUMNS = ["parent", "kind", "correct", "q", "ppm", "logprob", "text"];
+  const COLUMNS = ["parent", "kind", "correct", "q", "ppm", "logprob", "text",
+    "own_visits", "own_sum"];
   const main = document.getElementById("main");
   const ui = {}; // Elements by name.
   const kept = []; // What was answered, oldest first.
@@ -99,7 +100,6 @@ Report.ask = (() => {
     for (const name of COLUMNS) live[name].push(...news[name]);
     live.growth.push(...news.growth);
     Object.assign(live.answer, news.answer);
-    live.counted = news.counted;
     live.tokens = news.tokens;
     if (live.timer) return;
     draw(live);
