@@ -183,7 +183,8 @@ class ServersConfig(ClientConfig):
   They exchange token ids; `engine` sets how steps are sampled.
   """
 
-  # More than for a larger model, since each candidate is a request here.
+  # Most requests in flight, to all servers of a role together. More than for a
+  # larger model, since each candidate is a request here.
   in_flight: int = field(256, above=0, binds=False)
 
   # Base URLs of the policy's servers, separated by commas, e.g.

@@ -20,6 +20,12 @@ Sample = tuple[tuple[int, ...], tuple[float, ...]]
 # A `top_p` that leaves only the likeliest token.
 _LEAST_P = 1e-6
 
+# What vLLM takes from the model's generation_config.json if it is not said.
+_NEUTRAL = {
+  **{"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0},
+  **{"frequency_penalty": 0.0, "presence_penalty": 0.0},
+}
+
 # Bounds of log-probabilities and raw values, and of token ids.
 MOST_REAL, MOST_ID = 1e6, 1 << 31
 
@@ -149,7 +155,8 @@ class OpenAi:
       return_token_ids=True,
       skip_special_tokens=False,
       **({"stop": list(request.stop_texts)} if request.stop_texts else {}),
-      **_sampling_fields(engine, {"top_k": 1} if request.likeliest else {}),
+      **_NEUTRAL
+      | _sampling_fields(engine, {"top_k": 1} if request.likeliest else {}),
     )
 
   def scoring_request(
@@ -305,7 +312,7 @@ def _json(**fields: Any) -> bytes:
 def _sampling_fields(
   engine: EngineConfig, only: dict[str, Any]
 ) -> dict[str, Any]:
-  """Returns the fields that say how tokens are drawn; defaults are left out.
+  """Returns the fields that restrict which tokens are drawn, and how.
 
   Args:
     engine: the run's sampling.

@@ -73,6 +73,8 @@ class RequestsTest(parameterized.TestCase):
         **{"stop_token_ids": [2, 7], "ignore_eos": True, "logprobs": 0},
         **{"return_token_ids": True, "skip_special_tokens": False},
         **{"temperature": 0.7, "top_p": 0.9, "top_k": 40, "min_p": 0.05},
+        **{"repetition_penalty": 1.0, "frequency_penalty": 0.0},
+        "presence_penalty": 0.0,
       },
     )
     body = json.loads(OpenAi().scoring_request([[1, 2], [3]]))
@@ -96,21 +98,39 @@ class RequestsTest(parameterized.TestCase):
     body = json.loads(SgLang().scoring_request([[1, 2], [3]]))
     self.assertEqual(body, {"input_ids": [[1, 2], [3]]})
 
-  def test_what_is_not_restricted_is_not_said(self):
-    body = json.loads(
-      OpenAi().sampling_request(ASKED, EngineConfig(temperature=1.5))
-    )
-    self.assertEqual(body["temperature"], 1.5)
-    for name in ("top_k", "min_p", "stop", "model"):
+  @parameterized.parameters(
+    (EngineConfig(temperature=1.5), False, {"temperature": 1.5}),
+    # Greedy: nothing else restricts it.
+    (dataclasses.replace(ENGINE, temperature=0.0), False, {"temperature": 0.0}),
+    (ENGINE, True, {"temperature": 0.7, "top_k": 1}),
+  )
+  def test_nothing_is_left_to_the_model_s_folder(self, engine, only, said):
+    # As a folder has it in generation_config.json; vLLM takes from there what
+    # a request leaves out or has as null.
+    defaults = {
+      **{"temperature": 0.6, "top_p": 0.95, "top_k": 20, "min_p": 0.1},
+      **{"repetition_penalty": 1.05, "frequency_penalty": 0.1},
+      "presence_penalty": 0.1,
+    }
+    none = {
+      **{"temperature": 1.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0},
+      **{"repetition_penalty": 1.0, "frequency_penalty": 0.0},
+      "presence_penalty": 0.0,
+    }
+    asked = dataclasses.replace(ASKED, likeliest=only)
+    body = json.loads(OpenAi().sampling_request(asked, engine))
+    found = {name: body.get(name, defaults[name]) for name in defaults}
+    self.assertEqual(found, none | said)
+    for name in ("stop", "model"):
       self.assertNotIn(name, body)
-    # Greedy: neither is anything else.
-    body = json.loads(
-      OpenAi().sampling_request(
-        ASKED, dataclasses.replace(ENGINE, temperature=0.0)
-      )
-    )
-    self.assertEqual(body["temperature"], 0.0)
-    self.assertNotIn("top_p", body)
+
+  def test_what_sglang_does_not_restrict_is_not_said(self):
+    # It reads no generation_config.json for these requests.
+    asked = SgLang().sampling_request(ASKED, EngineConfig(temperature=1.5))
+    fields = json.loads(asked)["sampling_params"]
+    self.assertEqual((fields["temperature"], fields["top_p"]), (1.5, 1.0))
+    for name in ("top_k", "min_p", "stop"):
+      self.assertNotIn(name, fields)
 
   def test_the_likeliest_token_keeps_the_temperature(self):
     asked = dataclasses.replace(ASKED, likeliest=True)
