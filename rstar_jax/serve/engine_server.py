@@ -23,7 +23,7 @@ from rstar_jax import outside
 from rstar_jax.config.schema import Config, EngineConfig
 from rstar_jax.hf import folders, reward_heads
 from rstar_jax.hf.tokenizers import load_tokenizer
-from rstar_jax.inference import reward
+from rstar_jax.inference import few_shot, reward
 from rstar_jax.inference.busy import Busy
 from rstar_jax.inference.engine import Engine
 from rstar_jax.inference.generated import Generated, Stop
@@ -34,6 +34,7 @@ from rstar_jax.pipeline import models
 from rstar_jax.report import address
 from rstar_jax.serve import access, wire
 from rstar_jax.serve.wire import Refused
+from rstar_jax.steps import grammar
 from rstar_jax.steps.tokenizer import HfTokenizer
 
 _SEED = 2**32
@@ -49,10 +50,17 @@ _WARMEST = 1e6
 
 @dataclasses.dataclass(frozen=True)
 class _Policy:
-  """What samples: an engine, and the tokenizer of its model."""
+  """What samples.
+
+  Attributes:
+    engine: of the model.
+    tokenizer: the model's, with the step markers.
+    plain: the model's own, to which markers may be plain text.
+  """
 
   engine: Engine
   tokenizer: HfTokenizer
+  plain: HfTokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,8 +111,11 @@ class EngineService:
     self.folders = {"policy": policy, "ppm": ppm}
     if policy:
       model = folders.load_policy(policy, self._dtype, mesh=mesh)
-      tokenizer = load_tokenizer(policy)
-      self._policy = _Policy(Engine(model, config.engine, **shared), tokenizer)
+      self._policy = _Policy(
+        Engine(model, config.engine, **shared),
+        load_tokenizer(policy),
+        load_tokenizer(policy, add_markers=False),
+      )
     if ppm:
       published = reward.described(ppm) if reward.is_of_others(ppm) else None
       if published:
@@ -193,23 +204,27 @@ class EngineService:
     stops = set(_ids(body.get("stop_token_ids", []), "stop_token_ids", known))
     if not body.get("ignore_eos"):
       stops.add(tokenizer.eos_id)
-    words = body.get("stop", [])
-    for text in outside.sequence(words, "stop", str):
-      stop = tokenizer.encode(text)
-      if len(stop) != 1:
+    texts = outside.sequence(body.get("stop", []), "stop", str)
+    for text in texts:
+      encoded = tokenizer.encode(text)
+      if len(encoded) != 1:
         raise Refused(f"stop={text!r} is not one token here")
-      stops.add(stop[0])
+      stops.add(encoded[0])
+    # A model that is shown examples writes markers as plain text.
+    markers = [text for text in texts if text in grammar.FINISHES]
+    words = few_shot.stop_words(self._policy.plain, markers)
+    stop = Stop(limit, frozenset(stops), tuple(words))
     steps = engine.submit(
       ids,
       [(seed + number) % _SEED for number in range(count)],
-      Stop(limit, frozenset(stops)),
+      stop,
       temperature=self._temperature(body),
     ).result()
     return {
       "object": "text_completion",
       "model": body.get("model", ""),
       "choices": [
-        self._choice(number, each, stops) for number, each in enumerate(steps)
+        self._choice(number, each, stop) for number, each in enumerate(steps)
       ],
       "usage": {
         "prompt_tokens": len(ids),
@@ -228,6 +243,8 @@ class EngineService:
     )
     if temperature < 0:
       raise Refused(f"temperature={temperature} is below 0")
+    if body.get("repetition_penalty", 1) != 1:
+      raise Refused("repetition_penalty is not supported here: leave it out")
     if temperature == 0 or body.get("top_k") == 1:
       return 0.0
     for name, default in (
@@ -244,17 +261,18 @@ class EngineService:
     return temperature
 
   def _choice(
-    self, number: int, generated: Generated, stops: set[int]
+    self, number: int, generated: Generated, stop: Stop
   ) -> dict[str, Any]:
     ids = generated.token_ids
-    stopped = generated.stopped if generated.stopped in stops else None
+    stopped = generated.stopped if generated.stopped in stop.ids else None
     shown = ids if stopped is None else ids[:-1]
+    ended = stopped is not None or len(ids) < stop.limit
     return {
       "index": number,
       "text": self._policy.tokenizer.decode(shown),
       "token_ids": list(ids),
       "logprobs": {"token_logprobs": list(generated.logprobs)},
-      "finish_reason": "length" if stopped is None else "stop",
+      "finish_reason": "stop" if ended else "length",
       "stop_reason": stopped,
     }
 

@@ -1,5 +1,6 @@
 """Our engine behind a server: real sockets, a tiny model."""
 
+import dataclasses
 import functools
 import http.client
 import json
@@ -28,10 +29,12 @@ from rstar_jax.models.transformer import (
 )
 from rstar_jax.pipeline import deploy
 from rstar_jax.serve import engine_server
+from rstar_jax.steps import grammar
 from rstar_jax.training import lora
 from tests import tiny_run
 from tests.parity import reward_cases
 from tests.serve.served import until
+from tests.steps import alike
 
 STOP = Stop(7, frozenset([5, 9, 700]))
 PROMPTS = [[1, 2, 3], list(range(30, 70)), [400] * 17]
@@ -138,6 +141,45 @@ class AnswersTest(ServeCase):
       [each.token_ids for each in expected],
     )
 
+  def test_a_marker_that_the_model_writes_as_text_ends_a_sample(self):
+    body = {"prompt": PROMPTS[1], "seed": 7, "max_tokens": 9, "temperature": 1}
+    (whole,) = self.post("/v1/completions", body)[1]["choices"]
+    ids = whole["token_ids"]
+    self.assertEqual((len(ids), whole["finish_reason"]), (9, "length"))
+    plain = {
+      grammar.END_OF_STEP: [0, *ids[2:5], 0],
+      grammar.END_OF_CODE: [0, *ids[1:4], 0],
+    }
+    policy = self.served._policy
+    self.enter_context(
+      mock.patch.object(
+        self.served,
+        "_policy",
+        dataclasses.replace(policy, plain=mock.Mock(encode=plain.get)),
+      )
+    )
+    for markers, count in (
+      ([grammar.END_OF_STEP], 6),
+      ([grammar.END_OF_STEP, grammar.END_OF_CODE], 5),
+      ([], 9),
+    ):
+      body["stop"] = markers
+      (found,) = self.post("/v1/completions", body)[1]["choices"]
+      self.assertEqual(found["token_ids"], ids[:count])
+      ended = "stop" if markers else "length"
+      self.assertEqual(
+        (found["finish_reason"], found["stop_reason"]), (ended, None)
+      )
+
+  def test_a_model_that_has_not_learnt_the_markers(self):
+    folder = self.create_tempdir().full_path
+    saving.save_policy(other_policy(), folder)
+    alike.write("qwen2", folder)
+    policy = engine_server.EngineService(config_of(), policy=folder)._policy
+    for marker in grammar.FINISHES:
+      self.assertLen(policy.tokenizer.encode(marker), 1)
+      self.assertGreater(len(policy.plain.encode(marker)), 3)
+
   @parameterized.parameters("tanh", "logit")
   def test_the_same_values_as_without_it(self, head):
     _, ppms = models()
@@ -236,6 +278,7 @@ BAD = (
   ({"presence_penalty": 0.5}, "presence_penalty is not supported here"),
   ({"frequency_penalty": -1}, "frequency_penalty is not supported here"),
   ({"logit_bias": {"5": 1}}, "logit_bias is not supported here"),
+  ({"repetition_penalty": 1.1}, "repetition_penalty is not supported here"),
   ({"best_of": 2}, "best_of is not supported here"),
   ({"suffix": "x"}, "suffix is not supported here"),
   ({"top_p": 0.3}, "start this server with --config.engine.top_p=0.3"),
