@@ -49,12 +49,23 @@ class StandInTest(absltest.TestCase):
     *_, three = first(task, "train", 4)
     asked = [(three, each) for each in ("9", "10", "11", "70")]
     asked.append((three, "unknown"))  # At which the library raises.
-    asked.append((Problem("What is 3^2?", "What is 3^2?"), "9"))
     self.assertEqual(
       judging.judge(asked, None, task.reward),
       [("equal", 1.0), ("different", -0.25), ("different", -0.5)]
-      + 3 * [("different", -1.0)],
+      + 2 * [("different", -1.0)],
     )
+
+  def test_problems_of_another_source(self):
+    reward = load_task("reasoning_gym:squares").reward
+    # The id is one of the library's, whose answer is 9.
+    one = Problem(
+      "squares/train/3", "What is 4^2?", "16", alternatives=("4^2",)
+    )
+    for answer in ("16", "16.0", "4^2"):
+      self.assertEqual(reward(one, answer), 1.0)
+    for answer in ("9", "15", "unknown", ""):
+      self.assertEqual(reward(one, answer), -1.0)
+    self.assertEqual(reward(Problem("a", "What is 3^2?"), "9"), -1.0)
 
   def test_problems_are_those_that_are_scored(self):
     found = [
