@@ -9,14 +9,11 @@ from rstar_jax.data import export as export_lib
 from rstar_jax.data import pairs as pairs_lib
 from rstar_jax.data import trajectories as trajectories_lib
 from rstar_jax.hf import adapters, generation, model_card, upload
-from rstar_jax.pipeline import cards, checks, results
+from rstar_jax.pipeline import cards, checks, models, results
 from rstar_jax.pipeline.context import Context
 from rstar_jax.pipeline.reading import rows_of
 from rstar_jax.storage import layout, manifests, store
 from rstar_jax.storage.formatting import grid
-
-# What can be exported: training data, models, and LoRA adapters alone.
-WHAT = ("data", "policy", "ppm", "policy/adapter", "ppm/adapter")
 
 
 def export(
@@ -31,7 +28,7 @@ def export(
   Args:
     context: the run.
     round_: from 1.
-    what: one of `WHAT`.
+    what: one of `layout.EXPORTS`.
     push_to: "USER/NAME" of a repository on the Hub; one that does not exist is
       created, private. "" pushes nothing, and the list is what would be pushed.
     endpoint: the Hub's address; None is the default one.
@@ -40,8 +37,8 @@ def export(
     A table of the files, and where they are.
 
   Raises:
-    ValueError: the round is not finished, it has no such adapter, or the Hub
-      refuses.
+    ValueError: the round is not finished, it has no PPM or no such adapter, or
+      the Hub refuses.
   """
   # The config that made the round, whatever this program was started with.
   config = checks.find_run(context.workdir)
@@ -107,11 +104,14 @@ def _model(
   Args:
     context: the run.
     round_: from 1.
-    what: one of `WHAT` except "data".
+    what: one of `layout.EXPORTS` except "data".
     pushed: whether others get it, who cannot read a local base model.
   """
   model, _, adapter = what.partition("/")
   folder = context.finished(round_, model)
+  if model == "ppm" and (used := models.ppm_round(context, round_)) != round_:
+    instead = f"; that of round {used} is used" if used else ""
+    raise ValueError(f"round {round_} made no pairs and has no PPM{instead}")
   if not adapter:
     files = manifests.read(folder)["files"]
     return folder, sorted(set(files) - {cards.CARD})

@@ -44,6 +44,8 @@ STAGES = {
 MANIFEST = "MANIFEST.json"
 STUDY = "study"
 EXPORT = "export"
+# What can be exported: training data, models, and LoRA adapters alone.
+EXPORTS = ("data", "policy", "ppm", "policy/adapter", "ppm/adapter")
 # Folder -> the stage that writes it.
 WRITERS = {
   **{name: stage for stage, names in STAGES.items() for name in names},

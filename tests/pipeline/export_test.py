@@ -8,7 +8,7 @@ import datasets
 from absl.testing import absltest
 from flax import nnx
 
-from rstar_jax import main, testing
+from rstar_jax import testing
 from rstar_jax.config import identity
 from rstar_jax.config import schema as config_lib
 from rstar_jax.evaluation import accuracy
@@ -170,6 +170,19 @@ class ExportTest(ExportCase):
     self.assertNotIn("base_model", card)
     self.assertIn("that rstar_jax ships (Apache-2.0)", card)
 
+  def test_a_ppm_that_a_round_does_not_have(self):
+    context = self.run_of()
+    self.finish_models(context)
+    manifests.write(context.folder(2, "ppm"), {"pairs": 0}, [])
+    for what in ("ppm", "ppm/adapter"):
+      with self.assertRaisesRegex(
+        ValueError, "^round 2 made no pairs and has no PPM; that of round 1 is"
+      ):
+        export.export(context, 2, what)
+    manifests.write(context.folder(1, "ppm"), {"pairs": 0}, [])
+    with self.assertRaisesRegex(ValueError, "^round 1 .* has no PPM$"):
+      export.export(context, 1, "ppm")
+
   def test_what_was_not_measured_is_not_said(self):
     context = self.run_of()
     self.finish_models(context)
@@ -218,10 +231,6 @@ class ExportTest(ExportCase):
     ):
       export.export(context, 1, "policy", "me/a", hub.url)
     self.assertFalse(context.folder(1, "export").exists())
-
-  def test_the_flag_names_what_there_is(self):
-    names = main.flags.FLAGS["artifact"].parser.enum_values
-    self.assertEqual(tuple(names), export.WHAT)
 
 
 if __name__ == "__main__":
