@@ -113,6 +113,8 @@ class Searcher:
         for i, trees in enumerate(forest)
         if number < spec.trees or not any(map(tree_lib.solved, trees))
       ]
+      if not going:
+        break
       new_trees = named.search(
         [problems[i] for i in going],
         dataclasses.replace(self._search, rollouts=rollouts),

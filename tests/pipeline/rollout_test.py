@@ -421,6 +421,13 @@ class OwnSearchTest(StagesCase):
     )
     self.assertEqual(own, self.run_round("ours", "mcts", **spec))
 
+  def test_is_not_asked_about_nothing(self):
+    spec = {"rollouts": 8, "candidates": 5, "extra_rollouts": (1,)}
+    self.run_round("own", "__main__:own_search", **spec)
+    asked = [questions for questions, number in self.asked if number]
+    self.assertNotIn([], asked)
+    self.assertBetween(len(asked), 1, 2)  # Of three shards.
+
 
 class RemakeTest(StagesCase):
   def test_a_changed_shard_is_made_again_and_no_other(self):
