@@ -15,7 +15,8 @@ def seed_for(seed: int, *identities: int | str) -> int:
     *identities: ints and strings that identify the event; 1 and "1" differ.
 
   Returns:
-    An int in [0, 2**32), equal on every machine and Python version.
+    An int in [0, 2**32), equal on every machine and Python version if the
+    version's tables of Unicode have all characters of the strings.
   """
   name = repr((int(seed), *identities)).encode()
   return int.from_bytes(hashlib.blake2s(name, digest_size=4).digest(), "little")
