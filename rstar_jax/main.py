@@ -63,8 +63,9 @@ _QUESTION = flags.DEFINE_string("question", None, "The question to solve.")
 _QUESTIONS = flags.DEFINE_string(
   "questions",
   None,
-  "File of questions, .jsonl or any source of problems; - reads lines of JSON "
-  "from standard input.",
+  "Questions: a .jsonl, .json, .csv or .parquet file, hf:OWNER/NAME/SPLIT, "
+  "tfds:NAME/SPLIT, module:function or task:SPLIT; - reads lines of JSON from "
+  "standard input.",
 )
 _OUT = flags.DEFINE_string(
   "out",
@@ -91,7 +92,7 @@ _AT = flags.DEFINE_enum(
 _ARTIFACT = flags.DEFINE_enum(
   "artifact",
   "data",
-  ["data", "policy", "ppm", "policy/adapter", "ppm/adapter"],
+  layout.EXPORTS,
   "Export the round's training data, a model, or a LoRA adapter alone.",
 )
 _PUSH_TO = flags.DEFINE_string(
@@ -404,7 +405,8 @@ def answer(context: "Context", round_: int | None) -> str:
   rows = []
   if _QUESTIONS.value is not None:
     # Before the models, which take long to load.
-    rows = questions.read(_QUESTIONS.value, context.config.eval.data)
+    data = context.config.eval.data
+    rows = questions.read(_QUESTIONS.value, data, context.task)
     questions.check_target(_OUT.value or questions.STANDARD)
   asking = questions.Asking.of(context, round_, _METHOD.value)
   outside.say(asking.describe(), sys.stderr)

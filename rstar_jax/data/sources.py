@@ -24,8 +24,8 @@ from rstar_jax.types import Problem
 # The accepted sources, for error messages.
 FORMS = (
   "a .jsonl, .json or .csv file, also with .gz or .zst, a .parquet file, "
-  f"'tfds:NAME/SPLIT', {hub.FORM!r}, a function {plugins.FORM!r} or, for "
-  "problems, 'task:SPLIT' or 'synthetic:SPLIT'"
+  f"'tfds:NAME/SPLIT', {hub.FORM!r}, a function {plugins.FORM!r}, for problems "
+  "'task:SPLIT' or, where their number is given, 'synthetic:SPLIT'"
 )
 
 

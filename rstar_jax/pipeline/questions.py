@@ -50,6 +50,7 @@ from rstar_jax.pipeline.solve import (
   Solver,
 )
 from rstar_jax.storage import json_io, manifests, metrics, stopping, store
+from rstar_jax.tasks.task import MATH, Task
 from rstar_jax.types import Problem
 
 STANDARD = "-"  # In place of a file's name: standard input or output.
@@ -244,13 +245,14 @@ def _row(
   return row | ({"error": NO_ANSWER} if solution.answer is None else {})
 
 
-def read(source: str, config: DataConfig) -> list[Row]:
+def read(source: str, config: DataConfig, task: Task = MATH) -> list[Row]:
   """Reads a file of questions.
 
   Args:
-    source: any data source (see `data/shapes.py`), whose rows may lack an
-      answer; or "-" for lines of JSON on standard input.
+    source: any data source that ends (see `sources.FORMS`), whose rows may lack
+      an answer; or "-" for lines of JSON on standard input.
     config: names the rows' fields.
+    task: gives the problems of a source "task:SPLIT".
 
   Raises:
     ProblemError: nothing can be read.
@@ -258,7 +260,7 @@ def read(source: str, config: DataConfig) -> list[Row]:
   if source == STANDARD:
     name, rows = "stdin", files.line_rows(sys.stdin.buffer, "stdin")
   else:
-    name, rows = sources.open_source(source)
+    name, rows = sources.open_source(source, task=task)
   own = DataConfig(
     question_field=config.question_field,
     answer_field=config.answer_field,

@@ -14,6 +14,8 @@ from absl.testing import absltest, parameterized
 
 from rstar_jax.pipeline import questions, solve
 from rstar_jax.storage import manifests, stopping
+from rstar_jax.tasks import task
+from rstar_jax.types import Problem
 from tests.pipeline.evaluate_test import SolvingCase, never_done
 
 
@@ -180,6 +182,14 @@ class QuestionsTest(SolvingCase, parameterized.TestCase):
       questions.answer_file(asking, rows, "-")
     (row,) = out.buffer.getvalue().splitlines()
     self.assertEqual(json.loads(row)["id"], "a")
+
+  def test_questions_of_the_task(self):
+    own = task.Task(
+      problems=lambda split: [Problem(split, "four"), {"question": "five"}]
+    )
+    rows = questions.read("task:dev", self.config.eval.data, own)
+    self.assertEqual(rows[0], ("dev", Problem("dev", "four")))
+    self.assertEqual(rows[1][1].question, "five")
 
   @parameterized.parameters(
     ("", "holds no questions"), (None, "there is no file")
