@@ -40,6 +40,29 @@ def identity(config: Any) -> dict[str, Any]:
   return fields
 
 
+def changes(config: Any) -> dict[str, Any]:
+  """Returns the fields of an identity whose values are not the defaults.
+
+  So a field that a later version adds changes nothing of an earlier run, for
+  which it counts as its default.
+  """
+  return _changes(config, type(config)())
+
+
+def _changes(config: Any, usual: Any) -> dict[str, Any]:
+  before, fields = identity(usual), {}
+  for name, plain in identity(config).items():
+    value = getattr(config, name)
+    if plain == before[name]:
+      continue
+    if dataclasses.is_dataclass(value):
+      plain = _changes(value, getattr(usual, name))
+    elif isinstance(value, tuple) and any(map(dataclasses.is_dataclass, value)):
+      plain = [changes(each) for each in value]
+    fields[name] = plain
+  return fields
+
+
 def of_answers(config: Config) -> dict[str, Any]:
   """Returns the fields of an identity that answers of given models depend on.
 

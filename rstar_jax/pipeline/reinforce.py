@@ -227,7 +227,7 @@ class _Turns:
         self._backend,
         host.share(shards),
         f"turn {turn + 1} of {self._settings.iterations}",
-        identity.identity(self._spec),
+        identity.changes(self._spec),
         turn,
       ) as units:
         units.search(

@@ -87,7 +87,7 @@ class Searcher:
       self._backend,
       shards,
       "rollout",
-      identity.identity(config.rounds[round_ - 1]),
+      identity.changes(config.rounds[round_ - 1]),
       load=self.load,
     ) as units:
       if self._plugin:

@@ -10,6 +10,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rstar_jax.config import identity
 from rstar_jax.config.schema import StudyConfig
 from rstar_jax.data import held_out, outcomes, pools
 from rstar_jax.data import problems as problems_lib
@@ -209,6 +210,7 @@ class Searcher:
     if count is not None:
       known["parameters"] = count
     before = backend.usage()
+    changes = identity.changes(context.config.study)
     with units_lib.of_stage(
       context,
       self._round,
@@ -217,7 +219,7 @@ class Searcher:
       [dataclasses.replace(each, info=lambda _: known) for each in shards],
       f"study, {' '.join(name)}",
       *name,
-      _settings(context),
+      {name: v for name, v in changes.items() if name in known["made_with"]},
       load=self.load,
     ) as units:
       self._find(method, units)

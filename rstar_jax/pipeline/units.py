@@ -76,8 +76,8 @@ def of_stage(
   """
   checks.check_bound(context.config, context.workdir)
   # Rounds may be added at the end of a run.
-  bound = identity_lib.identity(context.config)
-  del bound["rounds"]
+  bound = identity_lib.changes(context.config)
+  bound.pop("rounds", None)
 
   def written(bar: metrics.Progress, asked: Mapping[Kind, Usage]) -> None:
     usage = backend.usage()

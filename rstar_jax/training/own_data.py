@@ -186,13 +186,9 @@ def _bind(
       something else; one line.
   """
   folder = store.path(folder)
-  binds, default = (identity.identity(each) for each in (config, TrainConfig()))
   given = others | {
     "rows": json_io.digest([json_io.digest(row) for row in rows]),
-    # A default of a later version's field does not count.
-    "config": json_io.digest(
-      {name: v for name, v in binds.items() if v != default[name]}
-    ),
+    "config": json_io.digest(identity.changes(config)),
     "policy": json_io.digest(
       {"/".join(map(str, k)): _bits(v) for k, v in arrays_of(policy).items()}
     ),

@@ -149,6 +149,53 @@ class IdentityTest(parameterized.TestCase):
       ],
     )
 
+  def test_what_is_not_the_default(self):
+    self.assertEqual(identity.changes(Config()), {})
+    changed = Config(
+      seed=7, trackers=("wandb",), rounds=(RoundConfig(trees=2),)
+    )
+    changed.remote.url = "http://a"
+    # The default of this one is not that of its class.
+    changed.eval.search.rollouts = 16
+    changed.eval.more = (DataConfig(source="a.json", count=3),)
+    self.assertEqual(
+      identity.changes(changed),
+      {
+        "seed": 7,
+        "rounds": [{"trees": 2}],
+        "remote": {"url": True},
+        "eval": {
+          "search": {"rollouts": 16},
+          "more": [{"source": "a.json", "count": 3}],
+        },
+      },
+    )
+    changed.decontaminate.against = changed.eval.more
+    changed.extract.min_correct_of = ("a",)
+    found = identity.changes(changed)
+    self.assertEqual(found["extract"], {"min_correct_of": ["a"]})
+    self.assertLen(found["decontaminate"]["against"], 1)
+    changed.ppm.lora_matrices = changed.trackers = ()
+    self.assertEqual(identity.changes(changed)["ppm"], {"lora_matrices": []})
+
+  def test_a_field_of_a_later_version(self):
+    def later(base, **fields):
+      made = [(name, type(v), closed.field(v)) for name, v in fields.items()]
+      return dataclasses.make_dataclass(
+        f"Later{base.__name__}", made, bases=(base,), kw_only=True
+      )
+
+    whole, spec = later(Config, fresh=3), later(RoundConfig, fresh="a")
+    rounds = (spec(trees=2),)
+    self.assertEqual(
+      identity.changes(whole(seed=7, rounds=rounds)),
+      identity.changes(Config(seed=7, rounds=(RoundConfig(trees=2),))),
+    )
+    self.assertEqual(
+      identity.changes(whole(fresh=4, rounds=(spec(fresh="b"),))),
+      {"fresh": 4, "rounds": [{"fresh": "b"}]},
+    )
+
   def test_rounds_may_be_added_at_the_end(self):
     longer = Config()
     longer.rounds += (RoundConfig(),)

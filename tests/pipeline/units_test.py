@@ -1,5 +1,6 @@
 """Units: each is kept once it is found, and files do not show in what order."""
 
+import dataclasses
 import itertools
 import pathlib
 import random
@@ -9,13 +10,20 @@ from unittest import mock
 
 from absl.testing import absltest, parameterized
 
-from rstar_jax.config.schema import Config
+from rstar_jax.config import closed
+from rstar_jax.config.schema import Config, RoundConfig
 from rstar_jax.pipeline import hosts, shards, units
 from rstar_jax.pipeline.hosts import Host
 from rstar_jax.pipeline.shards import Unit
 from rstar_jax.search import requests
 from rstar_jax.search.requests import Calls
-from rstar_jax.storage import append_only, manifests, records, store
+from rstar_jax.storage import (
+  append_only,
+  json_io,
+  manifests,
+  records,
+  store,
+)
 from rstar_jax.types import Problem
 from tests import fake_gcs
 
@@ -121,6 +129,25 @@ class UnitsTest(UnitsCase):
       context.writer.write.mock_calls,
       [mock.call(3, numbers, "rollout")] * len(cut),
     )
+
+  def test_a_later_version_finds_the_units(self):
+    later = dataclasses.make_dataclass(
+      "Later", [("fresh", int, closed.field(3))], bases=(Config,), kw_only=True
+    )
+
+    def bound(config):
+      context = mock.Mock(config=config, host=ALONE, workdir=self.folder)
+      with mock.patch.object(units, "Units") as made:
+        units.of_stage(context, 3, "rollout", mock.Mock(), [], "x", "more")
+      return json_io.digest(made.call_args.args[1])
+
+    spec = RoundConfig(trees=2)
+    known = bound(Config(seed=7))
+    # Rounds may be added at the end, and a round's own search is in `more`.
+    for same in (Config(seed=7, rounds=(spec,)), later(seed=7)):
+      self.assertEqual(bound(same), known)
+    for other in (Config(seed=8), Config(), later(seed=7, fresh=4)):
+      self.assertNotEqual(bound(other), known)
 
   @parameterized.parameters(1, 2, 16)
   def test_the_files_do_not_show_how_many_were_in_flight(self, in_flight):
