@@ -37,7 +37,7 @@ import numpy as np
 from absl import app, flags
 
 import rstar_jax as rj
-from benchmarks.peers import crew as crew_lib
+from benchmarks import lines
 from rstar_jax.data import problems as problems_lib
 from rstar_jax.evaluation import intervals
 from rstar_jax.pipeline import backends
@@ -226,7 +226,7 @@ def compare(points: dict[tuple[str, int], list[dict]]) -> None:
             float(apart.mean()),
             *intervals.bootstrap(apart, 0),
           ]
-      crew_lib.show(
+      lines.show(
         "algorithm",
         algorithm=algorithm,
         set=split,
@@ -265,7 +265,7 @@ def main(_):
         points.setdefault((algorithm, round_), []).append(point)
         for split, counts in found["sets"].items():
           means = {k: float(np.mean(v)) for k, v in rates(counts).items()}
-          crew_lib.show(
+          lines.show(
             "point",
             algorithm=algorithm,
             seed=seed,

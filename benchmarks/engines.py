@@ -29,7 +29,7 @@ import statistics
 import numpy as np
 from absl import app, flags
 
-from benchmarks import meter
+from benchmarks import lines, meter
 from benchmarks.peers import crew as crew_lib
 from rstar_jax.hf import folders
 from rstar_jax.models.config import ModelConfig
@@ -105,7 +105,7 @@ def check(crew: crew_lib.Crew) -> None:
     )
     for name, each in found.items()
   }
-  crew_lib.show("check", of=_CHECKED, first_equal=equal)
+  lines.show("check", of=_CHECKED, first_equal=equal)
 
 
 def machine(crew: crew_lib.Crew) -> dict[str, float]:
@@ -119,7 +119,7 @@ def machine(crew: crew_lib.Crew) -> dict[str, float]:
   for each in found.values():
     for kind, value in each.items():
       best[kind] = max(best.get(kind, 0.0), value)
-  crew_lib.show(
+  lines.show(
     "machine",
     **{
       name: {kind: f"{value / 1e9:.1f} G/s" for kind, value in each.items()}
@@ -170,7 +170,7 @@ def run(
   mine = (crew_lib.OURS, crew_lib.XLA)
   peers = [rate for name, rate in medians.items() if name not in mine]
   for name, rate in medians.items():
-    crew_lib.show(
+    lines.show(
       "engine",
       workload=workload,
       dtype=dtype,
@@ -188,9 +188,9 @@ def run(
     )
   if peers:
     ratio = medians[crew_lib.OURS] / max(peers)
-    crew_lib.show("ratio", workload=workload, dtype=dtype, to_best_peer=ratio)
+    lines.show("ratio", workload=workload, dtype=dtype, to_best_peer=ratio)
   parts = crew.measure(crew_lib.OURS, "parts", shape=shape).value
-  crew_lib.show("parts", workload=workload, dtype=dtype, **parts)
+  lines.show("parts", workload=workload, dtype=dtype, **parts)
 
 
 def main(_):

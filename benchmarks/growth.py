@@ -25,8 +25,7 @@ import numpy as np
 from absl import app, flags
 from flax import nnx
 
-from benchmarks import meter, plot
-from benchmarks.peers import crew as crew_lib
+from benchmarks import lines, meter, plot
 from rstar_jax.config.schema import EngineConfig
 from rstar_jax.inference.engine import Engine
 from rstar_jax.inference.generated import Stop
@@ -35,6 +34,9 @@ from rstar_jax.models.transformer import Transformer
 
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Repetitions of each case.", 1)
 _PLOT = flags.DEFINE_string("plot", None, "SVG file to write.")
+_LOCK = flags.DEFINE_string(
+  "lock", None, "File to lock while measuring, on a shared machine."
+)
 _DTYPE = flags.DEFINE_string(
   "dtype", "float32", "Dtype of weights and activations."
 )
@@ -69,7 +71,7 @@ def seconds_of(
   """Returns the median seconds of a call for each size."""
   rng = np.random.default_rng(0)
   calls = []
-  turns = meter.Turns(crew_lib.LOCK.value)
+  turns = meter.Turns(_LOCK.value)
   for size in sizes:
     shape = _STANDING | {kind.removeprefix("held "): size}
     config = EngineConfig(
@@ -120,11 +122,11 @@ def main(_):
     **{**vars(_MODEL), "dtype": _DTYPE.value, "param_dtype": _DTYPE.value}
   )
   model = Transformer(config, rngs=nnx.Rngs(0))
-  lines = {}
+  curves = {}
   for kind, sizes in _GROWING.items():
     seconds = seconds_of(model, kind, sizes)
     slopes = exponents(sizes, seconds)
-    crew_lib.show(
+    lines.show(
       "growth",
       of=kind,
       standing={k: v for k, v in _STANDING.items() if k not in kind},
@@ -134,9 +136,9 @@ def main(_):
       fitted=fitted(*(each[len(sizes) // 2 :] for each in (sizes, seconds))),
       fitted_all=fitted(sizes, seconds),
     )
-    lines[kind] = list(zip(sizes, seconds, strict=True))
+    curves[kind] = list(zip(sizes, seconds, strict=True))
   if _PLOT.value:
-    text = plot.svg(lines, x="trees, candidates, or tokens", y="seconds")
+    text = plot.svg(curves, x="trees, candidates, or tokens", y="seconds")
     pathlib.Path(_PLOT.value).write_text(text)
 
 

@@ -29,6 +29,7 @@ import numpy as np
 from absl import app, flags
 from flax import nnx
 
+from benchmarks import lines
 from configs import tiny
 from rstar_jax.data import held_out, sides
 from rstar_jax.data.synthetic import generator
@@ -50,18 +51,6 @@ _ROUND = flags.DEFINE_integer("round", 4, "Round of the run.", 1)
 _COUNT = flags.DEFINE_integer("count", 40, "Number of texts or problems.", 1)
 
 KINDS = tuple(itertools.product(("float32", "bfloat16"), ("float", "int8")))
-
-
-def show(**row) -> None:
-  print(
-    json.dumps(
-      {
-        name: float(f"{value:.4g}") if isinstance(value, float) else value
-        for name, value in row.items()
-      }
-    ),
-    flush=True,
-  )
 
 
 def in_int8(model: Transformer) -> Transformer:
@@ -113,8 +102,8 @@ def of_texts() -> None:
       at = np.arange(len(one)), np.array(ids[1:])
       off += abs(one[at] - other[at]).tolist()
       own += other[at].tolist()
-    show(
-      kind="texts",
+    lines.show(
+      "texts",
       dtype=dtype,
       weights=weights,
       texts=len(texts),
@@ -164,9 +153,9 @@ def of_run() -> None:
   same = float(
     np.mean([one == other for one, other in zip(*texts, strict=True)])
   )
-  show(kind="solved", **dataclasses.asdict(found), same=same)
+  lines.show("solved", **dataclasses.asdict(found), same=same)
   for weights, each in pairs.items():
-    show(kind="pairs", weights=weights, **each)
+    lines.show("pairs", weights=weights, **each)
 
 
 def main(_):

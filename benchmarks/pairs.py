@@ -39,7 +39,7 @@ import numpy as np
 from absl import app, flags
 
 import rstar_jax as rj
-from benchmarks.peers import crew as crew_lib
+from benchmarks import lines
 from configs import tiny
 from rstar_jax import rng, testing
 from rstar_jax.config.schema import ExtractConfig, SearchConfig
@@ -293,7 +293,7 @@ def main(_):
         trees = search(asked, config_of(setting), calls, seed)
         for into, tree in zip(counts, trees, strict=True):
           into.update(count(tree, ppm))
-      crew_lib.show(
+      lines.show(
         "pairs",
         policy=_POLICY.value,
         setting=setting,

@@ -27,7 +27,7 @@ import numpy as np
 from absl import app, flags
 
 import rstar_jax as rj
-from benchmarks.peers import crew as crew_lib
+from benchmarks import lines
 from rstar_jax.data import problems as problems_lib
 from rstar_jax.evaluation import intervals
 from rstar_jax.grading import choose
@@ -122,8 +122,8 @@ def describe(found: Sequence[Found]):
 def main(_):
   before = []
   if _LESS.value:
-    lines = pathlib.Path(_LESS.value).read_text().splitlines()
-    before = [json.loads(line) for line in lines]
+    kept = pathlib.Path(_LESS.value).read_text().splitlines()
+    before = [json.loads(line) for line in kept]
   config = rj.load_config(_CONFIG.value)
   config.policy.path = _POLICY.value or config.policy.path
   if _DATA.value:
@@ -158,8 +158,8 @@ def main(_):
     rates(problem.id, one) for problem, one in zip(asked, found, strict=True)
   ]
   if _OUT.value:
-    lines = "".join(f"{json.dumps(row)}\n" for row in rows)
-    pathlib.Path(_OUT.value).write_text(lines)
+    text = "".join(f"{json.dumps(row)}\n" for row in rows)
+    pathlib.Path(_OUT.value).write_text(text)
   for level in [*groups, "all"]:
     here = [
       n
@@ -169,7 +169,7 @@ def main(_):
     figures = describe([found[n] for n in here])
     if before:
       figures |= less([rows[n] for n in here], before)
-    crew_lib.show("pass_rates", level=level, problems=len(here), **figures)
+    lines.show("pass_rates", level=level, problems=len(here), **figures)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ says is half noise. No code fails; of a path all answers are equal, and no two
 steps are.
 """
 
-import json
 import pathlib
 import random
 from collections.abc import Iterable, Sequence
@@ -30,6 +29,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from absl import app, flags
 
+from benchmarks import lines
 from rstar_jax import testing
 from rstar_jax.config import identity
 from rstar_jax.config.schema import Config, SearchConfig, TrainConfig
@@ -207,8 +207,9 @@ def show(
     paths += int(np.sum(tree.positions[ends] + 1))
   trees = sum(map(tokens_of, found))
   slots = sum(each["ends"].size for each in found)
-  say(
-    training=name,
+  lines.show(
+    "training",
+    of=name,
     separate=separate,
     paths=paths,
     trees=trees,
@@ -217,10 +218,6 @@ def show(
     of_paths=round(paths / trees, 2),
     programs=len({each["tokens"].shape for each in found}),
   )
-
-
-def say(**fields) -> None:
-  print(json.dumps(fields), flush=True)
 
 
 def tokens_of(arrays: batches.Batch) -> int:
@@ -249,7 +246,8 @@ def show_made_up(kind: str, count: int, seed: int) -> None:
   config, trees = Config(), made_up(count, SEARCHES[kind], seed)
   groups = [trajectories_lib.graded([tree]) for tree in trees]
   ended = [each for right, wrong, _ in groups for each in (*right, *wrong)]
-  say(
+  lines.show(
+    "trees",
     annotation=kind,
     trees=count,
     solved=round(sum(map(tree_lib.solved, trees)) / count, 2),

@@ -12,8 +12,7 @@ import jax
 import jax.numpy as jnp
 from absl import app, flags
 
-from benchmarks import parts
-from benchmarks.peers import crew
+from benchmarks import lines, parts
 from rstar_jax.models.kernels import build, cpu
 from rstar_jax.models.products import product
 
@@ -70,7 +69,7 @@ def main(_):
           name: speed(product, dtype, rows, shape)
           for name, product in products.items()
         }
-        crew.show("product", dtype=dtype, rows=rows, shape=shape, **found)
+        lines.show("product", dtype=dtype, rows=rows, shape=shape, **found)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ controller is left. Prints one JSON line for each:
 
 import concurrent.futures
 import dataclasses
-import json
 import pathlib
 import tempfile
 import time
@@ -25,6 +24,7 @@ from typing import Any
 import jax
 from absl import app, flags
 
+from benchmarks import lines
 from configs import tiny
 from rstar_jax import testing
 from rstar_jax.config.schema import SearchConfig
@@ -100,11 +100,6 @@ def measure(
   return row
 
 
-def show(kind: str, row: dict[str, float]) -> None:
-  numbers = {name: float(f"{value:.4g}") for name, value in row.items()}
-  print(json.dumps({"kind": kind, **numbers}), flush=True)
-
-
 def scripted() -> None:
   """Measures the controller alone, with callables that take no time."""
   options = tuple(f"x += {i}" for i in range(101))
@@ -121,7 +116,7 @@ def scripted() -> None:
     annotation="ppm",
     in_flight=_IN_FLIGHT.value,
   )
-  show("scripted", measure(problems, config, calls))
+  lines.show("scripted", **measure(problems, config, calls))
 
 
 def main(_):
@@ -135,7 +130,7 @@ def main(_):
     candidates=_CANDIDATES.value,
     in_flight=_IN_FLIGHT.value,
   )
-  print(json.dumps({"device": jax.devices()[0].device_kind}))
+  lines.show("device", name=jax.devices()[0].device_kind)
   scripted()
   with tempfile.TemporaryDirectory() as folder:
     with session.open_context(config, pathlib.Path(folder)) as context:
@@ -149,7 +144,7 @@ def main(_):
           dataclasses.replace(each, id=f"{each.id}/{repeat}")
           for each in problems
         ]
-        show("model", measure(turn, search, calls, backend.usage))
+        lines.show("model", **measure(turn, search, calls, backend.usage))
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ import statistics
 import numpy as np
 from absl import app, flags
 
-from benchmarks import trace
+from benchmarks import lines, trace
 from benchmarks.peers import crew as crew_lib
 from benchmarks.peers import protocol
 from benchmarks.peers.replay import Leaf
@@ -91,7 +91,7 @@ def main(_):
   longest = max(map(max, sizes))
   leaves = list(itertools.chain(*trees))
   decoded = sum(leaf.limit for leaf in leaves) * _CANDIDATES.value
-  crew_lib.show(
+  lines.show(
     "trace",
     expansions=len(leaves),
     longest_tree=max(map(len, trees)),
@@ -126,7 +126,7 @@ def main(_):
     seconds = [each.seconds for each in replies]
     medians[name] = statistics.median(seconds)
     prefilled = statistics.median(each.value["prefilled"] for each in replies)
-    crew_lib.show(
+    lines.show(
       "search",
       engine=name,
       dtype=_DTYPE.value,
@@ -145,7 +145,7 @@ def main(_):
     )
   for name, seconds in medians.items():
     if name != crew_lib.OURS:
-      crew_lib.show("ratio", to=name, faster=seconds / medians[crew_lib.OURS])
+      lines.show("ratio", to=name, faster=seconds / medians[crew_lib.OURS])
 
 
 if __name__ == "__main__":

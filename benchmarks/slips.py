@@ -19,7 +19,7 @@ import numpy as np
 from absl import app, flags
 
 import rstar_jax as rj
-from benchmarks.peers import crew as crew_lib
+from benchmarks import lines
 from rstar_jax import rng
 from rstar_jax.data.synthetic import generator, oracle
 from rstar_jax.data.synthetic.solutions import SolvedProblem
@@ -94,7 +94,7 @@ def show(level: str, steps: list[dict], problems: list[dict]) -> None:
     for name in group[0]
   }
   slips = means["wrong"] / max(means["right"] + means["wrong"], 1e-9)
-  crew_lib.show(
+  lines.show(
     "slips",
     level=level,
     problems=len(problems),

@@ -18,6 +18,7 @@ import statistics
 import numpy as np
 from absl import app, flags
 
+from benchmarks import lines
 from benchmarks.peers import crew as crew_lib
 from rstar_jax.data import batches
 from rstar_jax.hf import folders
@@ -86,14 +87,14 @@ def run(crew: crew_lib.Crew, kind: str, dtype: str, width: int) -> None:
       if number:
         rates[name].append(tokens / reply.seconds)
   medians = {name: statistics.median(each) for name, each in rates.items()}
-  crew_lib.show(
+  lines.show(
     "losses",
     of=kind,
     dtype=dtype,
     **{name: [round(x, 5) for x in each[:3]] for name, each in losses.items()},
   )
   for name, rate in medians.items():
-    crew_lib.show(
+    lines.show(
       "training",
       of=kind,
       dtype=dtype,

@@ -16,12 +16,12 @@ with the way both backed up and chosen by.
 """
 
 import dataclasses
-import json
 from typing import get_args
 
 import numpy as np
 from absl import app, flags
 
+from benchmarks import lines
 from rstar_jax.config import identity
 from rstar_jax.config.schema import DataConfig
 from rstar_jax.data.problems import load_problems
@@ -90,23 +90,19 @@ def solved(
   return verdicts, tokens
 
 
-def show(line: str, **fields) -> None:
-  print(json.dumps({"line": line} | fields), flush=True)
-
-
 def report(round_: int, verdicts: Verdicts, tokens: dict[str, float]) -> None:
   """Prints the lines of a round."""
 
   def gap(of: str, by: str, one: np.ndarray, other: np.ndarray) -> None:
     apart = 100.0 * (one.astype(float) - other)
-    show(
+    lines.show(
       "gap",
       **dict(round=round_, of=of, by=by),
       points=[float(apart.mean()), *intervals.bootstrap(apart, 0)],
     )
 
   for (made, how, choice), right in verdicts.items():
-    show(
+    lines.show(
       "right",
       **dict(round=round_, of=made, by=how, choice=choice, n=len(right)),
       **dict(right=float(right.mean()), tokens=tokens[made]),

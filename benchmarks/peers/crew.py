@@ -1,7 +1,6 @@
 """The engines that are there, started with one model and asked in turn."""
 
 import contextlib
-import json
 import pathlib
 import sys
 import tempfile
@@ -34,7 +33,7 @@ _MODEL = flags.DEFINE_string(
   "model", None, "GGUF file; default that of `make smollm2`."
 )
 _THREADS = flags.DEFINE_integer("threads", 2, "Cores of each engine.", 1)
-LOCK = flags.DEFINE_string(
+_LOCK = flags.DEFINE_string(
   "lock", None, "File to lock while measuring, on a shared machine."
 )
 _LOG = flags.DEFINE_string("log", None, "File for the engines' messages.")
@@ -63,7 +62,7 @@ class Crew:
     self.workers: dict[str, protocol.Worker] = {}
     self.folder = folder
     self.repeated: dict[str, int] = {}
-    self.turns = meter.Turns(LOCK.value)
+    self.turns = meter.Turns(_LOCK.value)
 
   def ask_each(self, call: str, **arguments: Any) -> dict[str, Any]:
     """Calls a method of every engine, one after the other; returns values."""
@@ -156,14 +155,3 @@ def start(
         **options,
       )
     yield crew
-
-
-def show(kind: str, **row: Any) -> None:
-  """Prints one line of JSON, floats to four digits."""
-
-  def short(value: Any) -> Any:
-    if isinstance(value, dict):
-      return {key: short(each) for key, each in value.items()}
-    return float(f"{value:.4g}") if isinstance(value, float) else value
-
-  print(json.dumps({"kind": kind, **short(row)}), flush=True)

@@ -9,7 +9,7 @@ import numpy as np
 from absl.testing import absltest, flagsaver, parameterized
 
 from benchmarks import algorithms
-from benchmarks.peers import crew
+from benchmarks import lines as lines_lib
 from rstar_jax.config import validation
 from rstar_jax.storage import layout, manifests
 
@@ -60,7 +60,7 @@ class AlgorithmsTest(parameterized.TestCase):
       ("paper", 1): [point("a", [0, 2], 10), point("a", [0, 0], 30)],
       ("grpo", 1): [point("a", [2, 2], 10), point("a", [1, 1], 10)],
     }
-    with mock.patch.object(crew, "show") as show:
+    with mock.patch.object(lines_lib, "show") as show:
       algorithms.compare(points)
     lines = {c.kwargs["algorithm"]: c.kwargs for c in show.call_args_list}
     self.assertEqual(lines["paper"]["tokens"], 20)

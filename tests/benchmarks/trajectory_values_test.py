@@ -6,6 +6,7 @@ from unittest import mock
 import numpy as np
 from absl.testing import absltest, flagsaver
 
+from benchmarks import lines as lines_lib
 from benchmarks import trajectory_values
 from rstar_jax import testing
 from rstar_jax.config.schema import Config, EvalConfig, SearchConfig
@@ -80,7 +81,7 @@ class TrajectoryValuesTest(absltest.TestCase):
         for choice in ("best", "weighted"):
           verdicts[made, how, choice] = row.astype(bool)
     tokens = dict.fromkeys({made for made, _, _ in verdicts}, 5.0)
-    with mock.patch.object(trajectory_values, "show") as show:
+    with mock.patch.object(lines_lib, "show") as show:
       trajectory_values.report(4, verdicts, tokens)
     lines = [(each.args[0], each.kwargs) for each in show.call_args_list]
     shares = {
