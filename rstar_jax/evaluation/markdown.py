@@ -144,8 +144,8 @@ def _curve(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     lines.setdefault(key, {})[row["units"]] = cell
   return [
     "By the number of samples, rollouts or searches; generated tokens a "
-    "problem in parentheses. Of samples and searches it is the mean over all "
-    "subsets of so many; of rollouts the first ones.",
+    "problem in parentheses. Of samples and searches that never stopped early "
+    "it is the mean over all subsets of so many; of others the first ones.",
     "",
     *grid(
       ["Method", "Guided by", "Choice", *map(str, sizes)],
@@ -171,9 +171,10 @@ def _budget(part: Sequence[Record], seed: int, k: int) -> list[str]:
     for row in at_budget(part, budget, seed=seed, k=k)
     if _is_main_choice(row)
   ]
+  one = search[0]["source"] == "mcts"
   return [
     f"For at most {budget:.0f} generated tokens a problem, what "
-    f"{_title(first[0]['source']).lower()} takes.",
+    f"{'one search takes' if one else 'the searches take'}.",
     "",
     *grid(
       ["Method", "Guided by", "Choice", "Units", "Right, %", "Tokens"],
@@ -276,8 +277,13 @@ def _has_all_units(
 
 
 def _is_main_choice(row: Mapping[str, Any]) -> bool:
-  """Returns whether a row has its method's main choice."""
+  """Returns whether a row has its method's main choice.
+
+  It is the only one of records that were stopped by it.
+  """
   source = sources.of(row["method"])
+  if row["stop"]:
+    return row["choice"] == row["stop"]
   if source.shared and row["reward"] is None:
     return row["choice"] == "majority"
   return row["choice"] == ("first" if source.greedy else "best")
@@ -286,7 +292,7 @@ def _is_main_choice(row: Mapping[str, Any]) -> bool:
 def _reference(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
   """Returns the row of the paper's method, the reference of the others."""
   for row in rows:
-    if row["method"] in ("mcts", "searches") and row["choice"] == "best":
+    if row["method"] in ("mcts", "searches") and _is_main_choice(row):
       return row
   return None
 

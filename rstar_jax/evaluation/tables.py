@@ -77,7 +77,8 @@ def table(
     parameters: number of the policy's parameters; None leaves FLOPs out.
 
   Returns:
-    Rows with split, reward, method, choice, units; accuracy, low, high in [0,
+    Rows with split, reward, method, stop (that of its records), choice, units;
+    accuracy, low, high in [0,
     1] (95% bootstrap interval over problems); n, the number of problems;
     tokens, the mean generated per problem; tokens_settled, the mean up to the
     unit after which the choice is settled (None if it is open until the end,
@@ -162,6 +163,7 @@ def _row(
     "split": split,
     "reward": reward,
     "method": source,
+    "stop": group[0].get("stop"),
     "choice": choice,
     "units": units,
     "accuracy": float(right.mean()),

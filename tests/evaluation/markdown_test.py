@@ -67,6 +67,28 @@ class MarkdownTest(absltest.TestCase):
     for given in (greedy, stopped, [*greedy, *stopped]):
       self.assertNotIn("Alike", markdown.render(given, {}, seed=0))
 
+  def test_of_searches_that_stopped_the_choice_is_the_one_they_stopped_by(
+    self,
+  ):
+    searches = [
+      record(f"p{i}", "searches", [WRONG, RIGHT], [5, 9], "ppm", [0.1, 0.2])
+      | {"stop": "weighted"}
+      for i in range(40)
+    ]
+    greedy = [each for each in records() if each["source"] == "greedy"]
+    text = markdown.render([*greedy, *searches], {}, seed=0)
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    self.assertIn("Against Searches, weighted", text)
+    # Against searches, all of them right: 30 problems that greedy has not.
+    for expected in (
+      "| Greedy | - | first | 25.0 [12.5, 37.5] | 4 | - | - | -75.0",
+      "| Searches | ppm | weighted | 100.0 [100.0, 100.0] | 9 | 9 | - | - |",
+      "For at most 9 generated tokens a problem, what the searches take.",
+      "| Searches | ppm | weighted | 2 | 100.0 [100.0, 100.0] | 9 |",
+    ):
+      with self.subTest(expected):
+        self.assertTrue(any(each.startswith(expected) for each in lines), text)
+
   def test_time(self):
     found = {
       "policy/greedy": cost.Work(4, 2.0, 1.0, 7.0, 400, 0),
