@@ -28,8 +28,14 @@ def svg(
   points = [point for line in lines.values() for point in line]
   spans = [(min(each), max(each)) for each in zip(*points, strict=True)]
   (left, right), (low, high) = spans
+  # A span has room, also for points of one value.
+  if left == right:
+    left, right = left / 2, right * 2
   if linear:
-    low, high = 5 * math.floor(low / 5), 5 * math.ceil(high / 5)
+    low = 5 * math.floor(low / 5)
+    high = max(5 * math.ceil(high / 5), low + 5)
+  elif low == high:
+    low, high = low / 2, high * 2
   scale = float if linear else math.log
 
   def place(point: tuple[float, float]) -> tuple[float, float]:

@@ -30,6 +30,22 @@ class PlotTest(absltest.TestCase):
     for tick in ("40", "45", "50", "55"):
       self.assertIn(f">{tick}</text>", text)
 
+  def test_points_of_one_value_have_room(self):
+    def place(*points, **options):
+      return dots(plot.svg({"line": points}, x="x", y="y", **options))
+
+    # Midway between a half and twice the value.
+    middle = (place((1, 4), (4, 4))[0][1], place((3, 1), (3, 4))[0][0])
+    (a, b) = place((2, 2), (8, 2))
+    self.assertEqual((a[1], b[1]), (middle[0], middle[0]))
+    (alone,) = place((3, 7))
+    self.assertEqual(alone, (middle[1], middle[0]))
+    text = plot.svg({"line": [(1, 45), (2, 45)]}, x="x", y="%", linear=True)
+    for tick in ("45", "50"):
+      self.assertIn(f">{tick}</text>", text)
+    (a, b) = place((1, 0), (2, 0), linear=True)
+    self.assertEqual(a[1], b[1])
+
 
 if __name__ == "__main__":
   absltest.main()
