@@ -20,7 +20,6 @@ an evaluation and of `solve` are a source and a choice (`methods.py`).
 import dataclasses
 
 from rstar_jax.config.schema import SearchConfig
-from rstar_jax.search import sampling
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,10 +49,19 @@ class Source:
     return 1 if self.greedy else samples
 
   def in_flight(self, search: SearchConfig, samples: int) -> int:
-    """Returns how many problems to solve at once, as a search config says."""
+    """Returns how many problems to solve at once.
+
+    Those that are sampled have about as many solutions in flight as a search
+    has candidates.
+
+    Args:
+      search: a search's config.
+      samples: number of solutions of each problem, where it is sampled.
+    """
     if self.guided:
       return search.in_flight
-    return sampling.in_flight_of(search, self.count(samples))
+    candidates = search.in_flight * search.candidates
+    return max(candidates // self.count(samples), 1)
 
 
 SOURCES = {

@@ -14,8 +14,8 @@ A posterior is Beta(1/2 + sum r, 1/2 + sum (1 - r)), r = (1 + reward) / 2.
 Differences: their node is a whole answer with a score, and a rollout adds one.
 Here a node is a step, and only an answer has a reward, the PPM's score of its
 trajectory. So a rollout continues from its new step to an answer. A rollout
-that fails has the lowest reward, -1. A finished code block is answered once, as
-in `sampling.py`; no rollout continues from it.
+that fails has the lowest reward, -1. A finished code block is answered once in
+each rollout that writes it; no other rollout continues from it.
 """
 
 import dataclasses

@@ -13,13 +13,15 @@ from typing import Any
 import numpy as np
 
 from rstar_jax import rng
-from rstar_jax.config.schema import SearchConfig
 from rstar_jax.grading import choose, judging
 from rstar_jax.search import driver, requests, values
 from rstar_jax.search.requests import Calls, Search
 from rstar_jax.search.tree import TrajectoryValue
 from rstar_jax.steps import grammar
 from rstar_jax.types import Candidate, Prefix, Problem, Verdict
+
+# Ends of a text that no marker closed, for other reasons than the policy's.
+_ENDED_EARLY = ("length", "lost")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +33,8 @@ class Sample:
     answer: see `judging.answer_of`; None if there is none.
     verdict: None if there is no answer, or nothing to judge it by.
     tokens: number of tokens generated for it.
-    status: "ok"; or why there is no answer: "length", "malformed", "no_answer",
-      or the sandbox's status.
+    status: "ok"; or why there is no answer: "length" (token limit), "lost" (no
+      answer of a server), "malformed", "no_answer", or the sandbox's status.
     value: the PPM's score of the whole trajectory, None without a PPM.
     reward: the answer's reward, in [-1, 1]; None where the verdict is.
     written: what the policy wrote: the code block, and the answer if the block
@@ -75,18 +77,6 @@ def sample(
   options |= {"scored": calls.score is not None}
   searches = [solutions(each, n, seed, **options) for each in problems]
   return driver.run_searches(searches, calls, in_flight)
-
-
-def in_flight_of(search: SearchConfig, n: int) -> int:
-  """Returns how many problems to sample at once.
-
-  They have about as many solutions in flight as a search has candidates.
-
-  Args:
-    search: the search.
-    n: number of solutions of each problem.
-  """
-  return max(search.in_flight * search.candidates // n, 1)
 
 
 def solutions(
@@ -169,8 +159,8 @@ def _blocks(
   drafts = []
   for each in written:
     status, nodes = "ok", ()
-    if each.finish == "length":
-      status = "length"
+    if each.finish in _ENDED_EARLY:
+      status = each.finish
     elif grammar.problem_with_block(each.text, each.finish):
       status = "malformed"
     else:
@@ -235,8 +225,8 @@ def _answers(
 def _answered(problem: Problem, draft: Sample, candidate: Candidate) -> Sample:
   """Adds the answer, which follows the output."""
   tokens = draft.tokens + len(candidate.token_ids)
-  if candidate.finish == "length":
-    return dataclasses.replace(draft, tokens=tokens, status="length")
+  if candidate.finish in _ENDED_EARLY:
+    return dataclasses.replace(draft, tokens=tokens, status=candidate.finish)
   reason = grammar.problem_with(draft.steps, candidate.text, candidate.finish)
   answer = None
   if not reason:

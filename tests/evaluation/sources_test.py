@@ -36,6 +36,8 @@ class SourcesTest(parameterized.TestCase):
     # 6 searches of 8 candidates are 48 solutions under way.
     ("mcts", 5, 6),
     ("samples", 5, 9),
+    ("samples", 24, 2),
+    ("samples", 48, 1),
     ("samples", 99, 1),
     ("greedy", 1, 48),
   )
