@@ -29,14 +29,18 @@ Skipped = collections.Counter[str]
 _LONGEST = 1 << 20
 # The end of some of the released questions, which is removed.
 _ASIDE = "\n Let's write a program."
-# A node: text up to a closing marker, with the output after the code.
-_NODE = re.compile(
-  ".*?(?:"
-  f"{grammar.END_OF_STEP}(?!{grammar.END_OF_CODE})"
-  f"|{grammar.END_OF_CODE}"
-  rf"(?:\s*{grammar.OUTPUT}.*?{grammar.END_OF_OUTPUT})?\s*"
-  f"|{grammar.END_OF_ANSWER})",
-  re.DOTALL,
+# A node: text up to a closing marker, with the output after the code. The
+# second is for a text without the end of an output, for which the first would
+# search from every opening marker.
+_NODE, _NODE_ALONE = (
+  re.compile(
+    ".*?(?:"
+    f"{grammar.END_OF_STEP}(?!{grammar.END_OF_CODE})"
+    rf"|{grammar.END_OF_CODE}{output}\s*"
+    f"|{grammar.END_OF_ANSWER})",
+    re.DOTALL,
+  )
+  for output in (rf"(?:\s*{grammar.OUTPUT}.*?{grammar.END_OF_OUTPUT})?", "")
 )
 
 
@@ -55,14 +59,14 @@ def read_sft(source: str, skipped: Skipped) -> Iterator[Trajectory]:
     ProblemError: there is no such source, or all rows are malformed.
   """
 
-  def parse(row: Mapping[str, Any], name: str) -> Trajectory:
+  def parse(row: Mapping[str, Any]) -> Trajectory:
     nodes = split_nodes(_text(row, "response"))
     answer = final_answer(nodes[-1])
     if answer is None:
       raise ProblemError("'response' has no boxed answer")
     question = _text(row, "query")
     return Trajectory(
-      problem_id=_id(name, question),
+      problem_id=_id(question),
       question=question,
       steps=nodes,
       q_values=(1.0,) * len(nodes),
@@ -79,7 +83,7 @@ def read_pairs(source: str, skipped: Skipped) -> Iterator[PreferencePair]:
   Weights are the released trainer's, 1 / (pos_count x neg_count).
   """
 
-  def parse(row: Mapping[str, Any], name: str) -> PreferencePair:
+  def parse(row: Mapping[str, Any]) -> PreferencePair:
     prompt = _text(row, "prompt")
     sides = []
     for field in ("pos", "neg"):
@@ -92,7 +96,7 @@ def read_pairs(source: str, skipped: Skipped) -> Iterator[PreferencePair]:
     question = head.partition(f"\n{grammar.ASSISTANT}")[0]
     question = question.removeprefix(f"{grammar.USER}:\n").removesuffix(_ASIDE)
     return PreferencePair(
-      problem_id=_id(name, question),
+      problem_id=_id(question),
       question=question,
       chosen=sides[0],
       rejected=sides[1],
@@ -110,8 +114,9 @@ def split_nodes(text: str) -> Prefix:
     ProblemError: there is no closing marker, or text after the last one.
   """
   nodes, at = [], 0
+  last = text.rfind(grammar.END_OF_OUTPUT)
   # `findall` would search from every character of a text without a marker.
-  while match := _NODE.match(text, at):
+  while match := (_NODE if at <= last else _NODE_ALONE).match(text, at):
     nodes.append(match.group())
     at = match.end()
   if text[at:].strip() or not nodes:
@@ -121,24 +126,23 @@ def split_nodes(text: str) -> Prefix:
 
 def _read(
   source: str,
-  parse: Callable[[Mapping[str, Any], str], _Record],
+  parse: Callable[[Mapping[str, Any]], _Record],
   skipped: Skipped,
 ) -> Iterator[_Record]:
-  name, rows = open_source(source)
-  return _parsed(source, name, rows, parse, skipped)
+  _, rows = open_source(source)
+  return _parsed(source, rows, parse, skipped)
 
 
 def _parsed(
   source: str,
-  name: str,
   rows: Iterator[Row],
-  parse: Callable[[Mapping[str, Any], str], _Record],
+  parse: Callable[[Mapping[str, Any]], _Record],
   skipped: Skipped,
 ) -> Iterator[_Record]:
   read, first = 0, ""
   for row in rows:
     try:
-      record = parse(_object(row), name)
+      record = parse(_object(row))
     except ProblemError as error:
       skipped[str(error)] += 1
       first = first or f"{row.place}: {error}"
@@ -159,9 +163,12 @@ def _parsed(
     )
 
 
-def _id(name: str, question: str) -> str:
-  """Returns an id that all rows of a question share."""
-  return f"{name}/{hashlib.sha256(question.encode()).hexdigest()[:16]}"
+def _id(question: str) -> str:
+  """Returns an id that all rows of a question share, of every source.
+
+  So it is held out of the training of both models, or of neither.
+  """
+  return hashlib.sha256(question.encode()).hexdigest()[:16]
 
 
 def _object(row: Row) -> Mapping[str, Any]:

@@ -53,8 +53,22 @@ class ReleasedTest(parameterized.TestCase):
     (("<code>x\n<end_of_step><end_of_code><output>E<end_of_output>",),),
     (("<code>x<end_of_code><output>1<end_of_output> ", ANSWER),),
     (("<code>x<end_of_step>", "\n\ny<end_of_step>"),),
+    # Outputs without an end, and one that ends late.
+    (("x<end_of_code>", "<output>y<end_of_code> "),),
+    (
+      (
+        "x<end_of_code><output>y<end_of_code><output>z<end_of_output>\n",
+        "<output>x<end_of_code>",
+        "<output>y<end_of_answer>",
+      ),
+    ),
   )
   def test_other_shapes(self, nodes):
+    self.assertEqual(released.split_nodes("".join(nodes)), nodes)
+
+  def test_many_outputs_without_an_end(self):
+    # To search for the end of each would take minutes.
+    nodes = ("<end_of_code>", *["<output><end_of_code>"] * 20_000)
     self.assertEqual(released.split_nodes("".join(nodes)), nodes)
 
   def test_sft(self):
@@ -65,7 +79,6 @@ class ReleasedTest(parameterized.TestCase):
     self.assertEqual((rows[0].q_values, rows[0].correct), ((1.0,) * 3, True))
     self.assertEmpty(skipped)
     # An id is a question's, so that what is held out is held out whole.
-    self.assertStartsWith(rows[0].problem_id, "some/")
     self.assertEqual(rows[0].problem_id, rows[2].problem_id)
     self.assertNotEqual(rows[0].problem_id, rows[1].problem_id)
 
@@ -102,6 +115,11 @@ class ReleasedTest(parameterized.TestCase):
       ],
     )
     self.assertEqual(pairs[0].problem_id, pairs[2].problem_id)
+    # Both models hold out the same problems, wherever their data are.
+    path = pathlib.Path(self.create_tempdir().full_path) / "other.json"
+    path.write_text(json.dumps([GOOD]))
+    (row,) = released.read_sft(str(path), collections.Counter())
+    self.assertEqual(row.problem_id, pairs[0].problem_id)
 
   @parameterized.parameters(
     ({"query": "Q?"}, "has no text in 'response'"),
