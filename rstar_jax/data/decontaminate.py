@@ -1,10 +1,11 @@
-"""Drops training problems that occur in an evaluation set, with a report.
+"""Finds training problems that occur in an evaluation set, with a report.
 
-A problem is dropped if it shares n consecutive words with an evaluation
-question, or, if it is shorter, has the same words. GPT-3 (Brown et al. 2020,
-appendix C) and Qwen2.5-Math (Yang et al. 2024) use n = 13.
+It does if it shares n consecutive words with an evaluation question, or, if it
+is shorter, has the same words. GPT-3 (Brown et al. 2020, appendix C) and
+Qwen2.5-Math (Yang et al. 2024) use n = 13.
 """
 
+import collections
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -20,74 +21,87 @@ _FORMATTING = re.compile(
 )
 # 1,234 is one word, in LaTeX's notations too.
 _COMMA = re.compile(r"(?<=\d)(?:,(?:\\!)?|\{,\})(?=\d{3})")
-_WORD = re.compile(r"[^\W_]+")
+# Chinese, Japanese and Thai, which have no spaces between words.
+_SPACELESS = (
+  "\u0e00-\u0e4f\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
+  "\uf900-\ufaff\uff66-\uff9f\U00020000-\U000323af"
+)
+_WORD = re.compile(rf"[^\W_{_SPACELESS}]+|(?!\W)[{_SPACELESS}]")
 
 
 def words_of(question: str) -> list[str]:
   """Returns the words of a question: runs of letters and digits, case folded.
 
   Punctuation and formatting commands of LaTeX are dropped: the words of
-  "A fraction: $\\dfrac{x}{2}$." are a, fraction, frac, x and 2.
+  "A fraction: $\\dfrac{x}{2}$." are a, fraction, frac, x and 2. Each character
+  of Chinese, Japanese and Thai is a word.
   """
   text = _COMMA.sub("", question.casefold())
   return _WORD.findall(_FORMATTING.sub(" ", text))
 
 
-def decontaminate(
-  problems: Sequence[Problem],
-  held_out: Mapping[str, Sequence[Problem]],
-  ngram: int,
-) -> tuple[list[Problem], dict[str, Any]]:
-  """Drops the problems that share words with an evaluation set.
+class Screen:
+  """Tells which questions are in an evaluation set, and reports them."""
 
-  Args:
-    problems: training problems.
-    held_out: evaluation problems by the name of their set.
-    ngram: n, in words, at least 1.
+  def __init__(self, held_out: Mapping[str, Sequence[Problem]], ngram: int):
+    """Reads the evaluation sets.
 
-  Returns:
-    The problems that are kept, in order, and a JSON-able report: ngram,
-    problems, dropped, sets {name: {"problems", "dropped"}}, and matches, one
-    per dropped problem and set that it occurs in: {"id", "set", "held_out_id",
-    "words": the first shared n-gram}.
+    Args:
+      held_out: evaluation problems by the name of their set.
+      ngram: n, in words, at least 1.
 
-  Raises:
-    ValueError: ngram is below 1.
-  """
-  if ngram < 1:
-    raise ValueError(f"ngram={ngram} must be at least 1")
-  places = _places(held_out, ngram)
-  kept, matches = [], []
-  for problem in problems:
+    Raises:
+      ValueError: ngram is below 1.
+    """
+    if ngram < 1:
+      raise ValueError(f"ngram={ngram} must be at least 1")
+    self._ngram = ngram
+    self._sizes = {name: len(each) for name, each in held_out.items()}
+    self._places = _places(held_out, ngram)
+    self._seen = self._dropped = 0
+    self._of_set: collections.Counter[str] = collections.Counter()
+    # By (id, set): several rows may have one question.
+    self._matches: dict[tuple[str, str], dict[str, str]] = {}
+
+  def holds(self, id_: str, question: str) -> bool:
+    """Returns whether a question shares words with a set, and notes it.
+
+    Args:
+      id_: of the question, for the report.
+      question: its text.
+    """
     matched: dict[str, dict[str, str]] = {}
-    for gram in _grams(problem.question, ngram):
-      for name, held_out_id in places.get(gram, ()):
+    for gram in _grams(question, self._ngram):
+      for name, held_out_id in self._places.get(gram, ()):
         matched.setdefault(
           name,
-          {
-            "id": problem.id,
-            "set": name,
-            "held_out_id": held_out_id,
-            "words": gram,
-          },
+          {"id": id_, "set": name, "held_out_id": held_out_id, "words": gram},
         )
-    matches += matched.values()
-    if not matched:
-      kept.append(problem)
-  report = {
-    "ngram": ngram,
-    "problems": len(problems),
-    "dropped": len(problems) - len(kept),
-    "sets": {
-      name: {
-        "problems": len(each),
-        "dropped": sum(match["set"] == name for match in matches),
-      }
-      for name, each in held_out.items()
-    },
-    "matches": matches,
-  }
-  return kept, report
+    for name, match in matched.items():
+      self._matches.setdefault((id_, name), match)
+    self._of_set.update(matched.keys())
+    self._seen += 1
+    self._dropped += bool(matched)
+    return bool(matched)
+
+  def report(self) -> dict[str, Any]:
+    """Returns what was asked for, as JSON-able types.
+
+    Returns:
+      ngram; problems, the number of questions; dropped, of those in a set; sets
+      {name: {"problems", "dropped"}}; and matches, one per id and set that it
+      occurs in: {"id", "set", "held_out_id", "words": the first shared n-gram}.
+    """
+    return {
+      "ngram": self._ngram,
+      "problems": self._seen,
+      "dropped": self._dropped,
+      "sets": {
+        name: {"problems": size, "dropped": self._of_set[name]}
+        for name, size in self._sizes.items()
+      },
+      "matches": list(self._matches.values()),
+    }
 
 
 def _places(

@@ -40,6 +40,8 @@ def check_data(config: Config, *, evaluation: bool = False) -> None:
       try_plugins(config, problems[0])
   if evaluation:
     return
+  if not config.extract.needs_trees:
+    training.screen(config)
   for source, read in (
     (config.extract.sft_source, released.read_sft),
     (config.extract.pairs_source, released.read_pairs),

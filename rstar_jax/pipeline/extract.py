@@ -10,13 +10,13 @@ import functools
 from typing import Any
 
 from rstar_jax.data import counts as counts_lib
-from rstar_jax.data import extraction, pools, released
+from rstar_jax.data import extraction, pools, released, training
 from rstar_jax.data import pairs as pairs_lib
 from rstar_jax.data import trajectories as trajectories_lib
 from rstar_jax.pipeline import work
 from rstar_jax.pipeline.context import Context
 from rstar_jax.pipeline.shards import begin, finish
-from rstar_jax.storage import metrics, records, store
+from rstar_jax.storage import json_io, layout, metrics, records, store
 
 # Rows per shard of training data that do not come from trees.
 _SHARD_ROWS = 10_000
@@ -71,7 +71,10 @@ def _info(
     folder: holds their shards, or will hold those of the source.
     source: of released data; "" for data from trees.
   """
-  stats = _copy(source, name, folder) if source else _counts(folder)
+  if source:
+    stats = _copy(context, source, name, folder)
+  else:
+    stats = _counts(folder)
   numbers = {k: v for k, v in stats.items() if not isinstance(v, dict)}
   context.writer.write(round_, numbers, name)
   return stats
@@ -124,16 +127,27 @@ def _counts(folder: store.Path) -> dict[str, Any]:
   return total
 
 
-def _copy(source: str, name: str, folder: store.Path) -> dict[str, Any]:
-  """Writes released training data as shards; returns counts of its rows."""
+def _copy(
+  context: Context, source: str, name: str, folder: store.Path
+) -> dict[str, Any]:
+  """Writes released training data as shards; returns counts of its rows.
+
+  Rows whose question is in an evaluation set are left out.
+  """
   skipped: released.Skipped = collections.Counter()
-  if name == "sft":
-    rows = map(trajectories_lib.to_dict, released.read_sft(source, skipped))
-  else:
-    rows = map(pairs_lib.to_dict, released.read_pairs(source, skipped))
-  count = records.write_shards(folder, rows, _SHARD_ROWS)
-  return {
-    "rows": count,
-    "skipped": skipped.total(),
-    "reasons": dict(skipped),
-  }
+  read, to_dict = {
+    "sft": (released.read_sft, trajectories_lib.to_dict),
+    "pairs": (released.read_pairs, pairs_lib.to_dict),
+  }[name]
+  screen = training.screen(context.config)
+  rows = (
+    to_dict(each)
+    for each in read(source, skipped)
+    if screen is None or not screen.holds(each.problem_id, each.question)
+  )
+  stats = {"rows": records.write_shards(folder, rows, _SHARD_ROWS)}
+  if screen is not None:
+    report = training.reported(screen, source)
+    json_io.update(context.workdir / layout.DECONTAMINATION, {name: report})
+    stats["contaminated"] = report["dropped"]
+  return stats | {"skipped": skipped.total(), "reasons": dict(skipped)}

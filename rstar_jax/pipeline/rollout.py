@@ -137,7 +137,7 @@ def problems_of(
   """
   problems, report = training.load(context.config)
   if report and context.host.leads:
-    json_io.write(context.workdir / layout.DECONTAMINATION, report)
+    json_io.update(context.workdir / layout.DECONTAMINATION, report)
   mastered = _mastered(context, round_)
   retired = [each for each in problems if each.id in mastered]
   problems = [each for each in problems if each.id not in mastered]

@@ -7,6 +7,7 @@ neither NaN nor infinity, so they raise.
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,11 @@ def write(path: epath.PathLike, obj: Any) -> None:
     obj, sort_keys=True, indent=2, allow_nan=False, default=_plain
   )
   store.write(store.path(path), text.encode() + b"\n")
+
+
+def update(path: epath.PathLike, fields: Mapping[str, Any]) -> None:
+  """Writes fields of a document that is an object; its others stay."""
+  write(path, (read(path) or {}) | fields)
 
 
 def read(path: epath.PathLike) -> Any:

@@ -5,7 +5,7 @@ import json
 import numpy as np
 from absl.testing import absltest, parameterized
 
-from rstar_jax.data import decontaminate
+from rstar_jax.data.decontaminate import Screen, words_of
 from rstar_jax.types import Problem
 
 
@@ -27,9 +27,21 @@ class WordsTest(parameterized.TestCase):
     ("pairs (1,2)", "pairs 1 2"),
     ("\\leftarrow a_1", "leftarrow a 1"),
     ("?!", ""),
+    ("求x²+2x=0的解。", "求 x² 2x 0 的 解"),
+    ("りんご・リンゴーは3個ﾘﾝ", "り ん ご リ ン ゴ ー は 3 個 ﾘ ﾝ"),
+    ("หา12 ข้อ๑๒", "ห า 12 ข อ ๑๒"),
+    ("사과 세 개", "사과 세 개"),
+    ("㐀𠀀豈", "㐀 𠀀 豈"),
   )
   def test_words(self, question, expected):
-    self.assertEqual(decontaminate.words_of(question), expected.split())
+    self.assertEqual(words_of(question), expected.split())
+
+
+def decontaminate(train, held_out, ngram: int):
+  """Returns the problems that are in no set, and the report."""
+  screen = Screen(held_out, ngram)
+  kept = [each for each in train if not screen.holds(each.id, each.question)]
+  return kept, screen.report()
 
 
 class DecontaminateTest(parameterized.TestCase):
@@ -44,7 +56,7 @@ class DecontaminateTest(parameterized.TestCase):
       "find $x$ such that $\\lceil x\\rceil+x=\\frac{23}{7}$, and say it",
       prefix="e",
     )
-    kept, report = decontaminate.decontaminate(whole, {"part": part}, 13)
+    kept, report = decontaminate(whole, {"part": part}, 13)
     self.assertEqual(ids(kept), ["p1", "p2"])
     # "7 and say it" is words 11 to 14 of 14: the first 13 are shared.
     self.assertEqual(
@@ -61,9 +73,7 @@ class DecontaminateTest(parameterized.TestCase):
 
   def test_a_shorter_one_must_be_equal(self):
     train = problems("What is 1 + 1?", "what is 1+1", "What is 1 + 1 now?", "?")
-    kept, _ = decontaminate.decontaminate(
-      train, {"a": problems("WHAT IS 1 1", "!")}, 13
-    )
+    kept, _ = decontaminate(train, {"a": problems("WHAT IS 1 1", "!")}, 13)
     self.assertEqual(ids(kept), ["p2", "p3"])
 
   def test_report(self):
@@ -73,7 +83,7 @@ class DecontaminateTest(parameterized.TestCase):
       "two": problems("c d e f", prefix="two"),
       "three": problems("other words altogether", prefix="three"),
     }
-    kept, report = decontaminate.decontaminate(train, held_out, 3)
+    kept, report = decontaminate(train, held_out, 3)
     self.assertEqual(ids(kept), ["p1", "p3"])
     match = lambda *values: dict(  # noqa: E731
       zip(("id", "set", "held_out_id", "words"), values, strict=True)
@@ -97,6 +107,21 @@ class DecontaminateTest(parameterized.TestCase):
     )
     json.dumps(report)
 
+  def test_a_question_that_comes_twice_matches_once(self):
+    train = problems("a b c", "a b c", "x")
+    train[1] = train[0]
+    kept, report = decontaminate(train, {"e": problems("a b c")}, 3)
+    self.assertEqual(kept, train[2:])
+    self.assertEqual((report["problems"], report["dropped"]), (3, 2))
+    self.assertEqual(report["sets"]["e"]["dropped"], 2)
+    self.assertLen(report["matches"], 1)
+
+  def test_a_clause_without_spaces_is_no_single_word(self):
+    asked = "小明有三个苹果和五个梨，一共有多少个水果？"
+    held_out = {"e": problems(asked, prefix="e")}
+    train = problems(f"请回答：{asked}", "小明有三个苹果，小红有几个？")
+    self.assertEqual(ids(decontaminate(train, held_out, 13)[0]), ["p1"])
+
   def test_agrees_with_brute_force(self):
     rng = np.random.default_rng(0)
     made = [
@@ -119,13 +144,13 @@ class DecontaminateTest(parameterized.TestCase):
         for p in train
         if not any(shares(p.question, e.question) for e in test)
       ]
-      kept, _ = decontaminate.decontaminate(train, {"e": test}, n)
+      kept, _ = decontaminate(train, {"e": test}, n)
       self.assertEqual(ids(kept), expected)
       self.assertNotEmpty(set(ids(train)) - set(expected))
 
   def test_no_words(self):
     with self.assertRaisesRegex(ValueError, "ngram=0 must be at least 1"):
-      decontaminate.decontaminate([], {}, 0)
+      decontaminate([], {}, 0)
 
 
 if __name__ == "__main__":

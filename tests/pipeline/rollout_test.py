@@ -18,7 +18,7 @@ from rstar_jax.pipeline import context as session
 from rstar_jax.pipeline import extract, reading, rollout, units
 from rstar_jax.search import mcts
 from rstar_jax.search import tree as tree_lib
-from rstar_jax.storage import layout, manifests, records
+from rstar_jax.storage import json_io, layout, manifests, records
 from tests import tiny_run
 from tests.inference import scripted_server
 from tests.pipeline.cases import (
@@ -80,14 +80,18 @@ class RolloutTest(StagesCase):
         self.folder / "test.jsonl", {"Four!": "4", "other": "1"}
       )
     )
+    path = context.workdir / layout.DECONTAMINATION
+    # Of an earlier round's released data.
+    json_io.write(path, {"dropped": 7, "sft": {}})
     rollout.rollout(context, 1)
     trees = reading.read_trees(context.folder(1, "trees"))
     self.assertEqual(
       [tree.problem.question for tree in trees],
       [question for question in ANSWERS if question != "four"],
     )
-    path = context.workdir / layout.DECONTAMINATION
-    (match,) = json.loads(path.read_text())["matches"]
+    report = json.loads(path.read_text())
+    self.assertEqual((report["dropped"], report["sft"]), (1, {}))
+    (match,) = report["matches"]
     self.assertEqual(
       (match["id"], match["held_out_id"], match["words"]), ("p2", "p0", "four")
     )

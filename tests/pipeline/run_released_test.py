@@ -17,7 +17,7 @@ from rstar_jax.data.files import ProblemError
 from rstar_jax.evaluation import results_tables
 from rstar_jax.pipeline import backends, checks, extract, reading, rollout, run
 from rstar_jax.steps import prompts
-from rstar_jax.storage import layout, manifests, records
+from rstar_jax.storage import json_io, layout, manifests, records
 from tests import tiny_run
 
 STEP = "<code>\n# Apples\na = {n}\n<end_of_step>"
@@ -192,6 +192,39 @@ class OneSourceTest(absltest.TestCase):
     self.assertContainsSubset({"How many are 0?"}, questions[0])
     self.assertContainsSubset(questions[1], {"four", "five"})
 
+  def test_rows_of_an_evaluation_set_are_left_out(self):
+    config = tiny_run.make_config(
+      "none.jsonl",
+      tiny_run.write_problems(
+        self.folder / "test.jsonl",
+        {"how many are 2": "9", "How many are 5?": "9"},
+      ),
+      extract=config_lib.ExtractConfig(
+        sft_source=write(self.folder / "sft.json", solutions()),
+        pairs_source=write(self.folder / "ppm.json", pairs()),
+      ),
+    )
+    config.decontaminate.ngram = 13
+    context = tiny_run.make_context(config, self.folder / "run")
+    json_io.write(context.workdir / layout.DECONTAMINATION, {"ngram": 13})
+    extract.extract(context, 1)
+    report = json_io.read(context.workdir / layout.DECONTAMINATION)
+    self.assertEqual(report["ngram"], 13)
+    for name, given, dropped in (("sft", 6, 2), ("pairs", 24, 4)):
+      folder = context.folder(1, name)
+      rows = reading.read_rows(folder)
+      self.assertLen(rows, given - dropped)
+      said = {row["question"] for row in rows}
+      self.assertNoCommonElements(said, {"How many are 2?", "How many are 5?"})
+      self.assertEqual(
+        (report[name]["problems"], report[name]["dropped"]), (given, dropped)
+      )
+      self.assertLen(report[name]["matches"], 2)
+      manifest = manifests.read(folder)
+      self.assertEqual(
+        (manifest["rows"], manifest["contaminated"]), (given - dropped, dropped)
+      )
+
   def test_a_source_is_looked_at_before_anything_runs(self):
     for field in ("sft_source", "pairs_source"):
       with self.assertRaisesRegex(ProblemError, "there is no file none.json"):
@@ -199,6 +232,15 @@ class OneSourceTest(absltest.TestCase):
     source = write(self.folder / "pairs.json", pairs())
     with self.assertRaisesRegex(ProblemError, "no text in 'response'"):
       checks.check_data(self.config(sft_source=source))
+    both = self.config(
+      sft_source=write(self.folder / "sft.json", solutions()),
+      pairs_source=source,
+    )
+    checks.check_data(both)
+    # What they are compared with is needed, too.
+    both.decontaminate.against = (config_lib.DataConfig(source="none.csv"),)
+    with self.assertRaisesRegex(ProblemError, "there is no file none.csv"):
+      checks.check_data(both)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,11 @@ class JsonTest(absltest.TestCase):
       with self.assertLogs(level="WARNING"):
         self.assertIsNone(json_io.read(self.path))
 
+  def test_an_update_keeps_the_other_fields(self):
+    json_io.update(self.path, {"a": {"x": 1}, "b": 2})
+    json_io.update(self.path, {"a": {"y": 3}})
+    self.assertEqual(json_io.read(self.path), {"a": {"y": 3}, "b": 2})
+
   def test_an_exception_leaves_the_old_state_and_no_temporary(self):
     json_io.write(self.path, {"old": 1})
     with mock.patch.object(os, "replace", side_effect=OSError("full")):

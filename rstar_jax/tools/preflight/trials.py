@@ -30,10 +30,9 @@ def data(config: Config) -> Findings:
   extract, further = config.extract, config.decontaminate.against
   answered: dict[str, DataConfig] = {"eval.data": config.eval.data}
   answered |= {f"eval.more[{i}]": e for i, e in enumerate(config.eval.more)}
-  compared: dict[str, DataConfig] = {}
   if extract.needs_trees:
     answered = {"train": config.train} | answered
-    compared = {f"decontaminate.against[{i}]": e for i, e in enumerate(further)}
+  compared = {f"decontaminate.against[{i}]": e for i, e in enumerate(further)}
   tries: dict[str, tuple[str, Callable[[], str]]] = {}
   for sets, is_answered in ((answered, True), (compared, False)):
     for name, each in sets.items():

@@ -95,8 +95,11 @@ class DataTest(parameterized.TestCase):
     self.assertEqual(
       found["data eval.data"].said, f"{said}, their answers graded"
     )
+    # Released training data are compared with them, too.
     self.config.extract.sft_source = self.config.extract.pairs_source = "a"
-    self.assertNotIn("data decontaminate.against[0]", self.found())
+    found = self.found()
+    self.assertEqual(found["data decontaminate.against[0]"].level, "ok")
+    self.assertNotIn("data train", found)
 
   def test_the_hub_is_tried_once_if_it_is_not_there(self):
     self.config.eval.data.source = "hf:a/b/test"
