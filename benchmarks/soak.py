@@ -167,20 +167,22 @@ def main(_) -> None:
     killer.start()
     early = None
     total = _PROGRAMS.value
-    for numbers in (range(total // 10), range(total // 10, total)):
-      threads = [
-        threading.Thread(target=soak.work, args=(list(share),))
-        for share in (
-          numbers[i :: _THREADS.value] for i in range(_THREADS.value)
-        )
-      ]
-      for thread in threads:
-        thread.start()
-      for thread in threads:
-        thread.join()
-      early = early or usage()
-    soak.done.set()
-    killer.join()
+    try:
+      for numbers in (range(total // 10), range(total // 10, total)):
+        threads = [
+          threading.Thread(target=soak.work, args=(list(share),))
+          for share in (
+            numbers[i :: _THREADS.value] for i in range(_THREADS.value)
+          )
+        ]
+        for thread in threads:
+          thread.start()
+        for thread in threads:
+          thread.join()
+        early = early or usage()
+    finally:
+      soak.done.set()
+      killer.join()
     late = usage()
   seconds = time.perf_counter() - start
   print(
