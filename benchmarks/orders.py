@@ -55,7 +55,15 @@ def compare(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
   Args:
     first: shares in [0, 1], [seeds, problems].
     second: likewise of the same problems, with seeds of its own.
+
+  Raises:
+    ValueError: they are of different numbers of problems.
   """
+  if first.shape[1] != second.shape[1]:
+    raise ValueError(
+      f"the first policy has {first.shape[1]} problems and the second "
+      f"{second.shape[1]}: give rates of the same set"
+    )
   low, high = intervals.crossed(first, 0, less=second)
   return {
     "problems": first.shape[1],
@@ -78,9 +86,9 @@ def main(argv: list[str]) -> None:
     sides = [
       rates(lines, each, _SET.value) for each in (_FIRST.value, _SECOND.value)
     ]
+    found = compare(*sides)
   except ValueError as error:
     raise app.UsageError(str(error)) from error
-  found = compare(*sides)
   print(json.dumps(found, default=float))
 
 

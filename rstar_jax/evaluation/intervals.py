@@ -176,7 +176,8 @@ def mcnemar(only_first: int, only_second: int) -> float:
     only_second: number of problems that only the second method solves.
 
   Returns:
-    A probability in (0, 1]; 1 where the methods never disagree.
+    A probability in [0, 1]: 1 where the methods never disagree, 0 where it is
+    too small for a float.
   """
   n, fewer = only_first + only_second, min(only_first, only_second)
   # Integers keep the sum exact for any number of problems.

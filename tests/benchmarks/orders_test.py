@@ -1,7 +1,10 @@
 """Differences of policies over problems and seeds."""
 
+import json
+
 import numpy as np
-from absl.testing import absltest
+from absl import app
+from absl.testing import absltest, flagsaver
 
 from benchmarks import orders
 
@@ -43,6 +46,13 @@ class OrdersTest(absltest.TestCase):
     # Twice the same seed, either one.
     np.testing.assert_allclose([found["low"], found["high"]], [0.1, 0.5])
     np.testing.assert_allclose(found["first_seeds"], [0.2, 0.6])
+
+  def test_sides_of_other_problems_are_refused(self):
+    lines = [line("search", 0, "33"), line("cold", 0, "123")]
+    path = self.create_tempfile(content="\n".join(map(json.dumps, lines)))
+    with flagsaver.flagsaver(set="sums"):
+      with self.assertRaisesRegex(app.UsageError, "has 2 problems and .* 3:"):
+        orders.main(["", path.full_path])
 
 
 if __name__ == "__main__":
