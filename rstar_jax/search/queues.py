@@ -25,28 +25,20 @@ _THREADS = 256
 
 @dataclasses.dataclass
 class Usage:
-  """Counts of the requests of one kind.
+  """How long the requests of one kind wait.
 
   Attributes:
-    requests: number of requests.
-    calls: number of calls that answered them.
     waited: seconds that requests waited for their answers, summed.
     waiting: requests that wait for their answers now.
-    most_waiting: the most requests that waited at once.
   """
 
-  requests: int = 0
-  calls: int = 0
   waited: float = 0.0
   waiting: int = 0
-  most_waiting: int = 0
   _since: float = dataclasses.field(default=0.0, init=False, repr=False)
 
   def begin(self) -> None:
     """Counts a request."""
     self._count(1)
-    self.requests += 1
-    self.most_waiting = max(self.waiting, self.most_waiting)
 
   def end(self) -> None:
     """Counts an answer."""
@@ -90,7 +82,6 @@ class Queues:
       usage: gets an entry for each kind of request.
     """
     self._usage = usage
-    self._lock = threading.Lock()
     self._batches: dict[tuple[int, int], _BatchQueue] = {}
     self._threads = concurrent.futures.ThreadPoolExecutor(
       min(in_flight, _THREADS)
@@ -112,13 +103,13 @@ class Queues:
   def send(
     self, calls: Calls, request: Request
   ) -> tuple[Usage, concurrent.futures.Future]:
-    """Sends a request; returns the counts of its kind, and its answer."""
+    """Sends a request; returns the usage of its kind, and its answer."""
     usage = self._usage.setdefault(request.to, Usage())
     usage.begin()
-    return usage, self._submit_of(calls, request.to, usage)(*request.args)
+    return usage, self._submit_of(calls, request.to)(*request.args)
 
   def _submit_of(
-    self, calls: Calls, kind: Kind, usage: Usage
+    self, calls: Calls, kind: Kind
   ) -> Callable[..., concurrent.futures.Future]:
     """Returns the function that sends a request of a kind."""
     if kind == "judge":
@@ -134,17 +125,15 @@ class Queues:
       raise ValueError(f"a search asks for calls.{kind}, which is None")
     submit = getattr(call, "submit", None)
     if submit is None and kind in ("expand", "score"):
-      return self._batches_of(call, usage).submit
-    with self._lock:
-      usage.calls += 1
+      return self._batches_of(call).submit
     return submit or functools.partial(self._threads.submit, call)
 
-  def _batches_of(self, call: Callable, usage: Usage) -> "_BatchQueue":
+  def _batches_of(self, call: Callable) -> "_BatchQueue":
     # Each access to a method makes another object.
     owner = getattr(call, "__self__", call)
     key = id(owner), id(getattr(call, "__func__", call))
     if key not in self._batches:
-      self._batches[key] = _BatchQueue(call, usage, self._lock)
+      self._batches[key] = _BatchQueue(call)
     return self._batches[key]
 
 
@@ -159,7 +148,7 @@ class Batched:
   """
 
   def __init__(self, call: Callable):
-    self._batches = _BatchQueue(call, Usage(), threading.Lock(), survives=True)
+    self._batches = _BatchQueue(call, survives=True)
 
   def submit(self, *row: Any) -> concurrent.futures.Future:
     """Asks for one row."""
@@ -178,22 +167,13 @@ class _BatchQueue:
 
   Args:
     call: takes batches.
-    usage: counts the calls.
-    lock: guards the rows and the counts.
     survives: whether calls go on after an error or the end of a run, since
       other runs use the queue too.
   """
 
-  def __init__(
-    self,
-    call: Callable,
-    usage: Usage,
-    lock: threading.Lock,
-    survives: bool = False,
-  ):
+  def __init__(self, call: Callable, survives: bool = False):
     self._call = call
-    self._usage = usage
-    self._lock = lock
+    self._lock = threading.Lock()  # Guards `_waiting` and `_working`.
     self._survives = survives
     self._thread = concurrent.futures.ThreadPoolExecutor(1)
     self._waiting: list[_Row] = []
@@ -254,8 +234,6 @@ class _BatchQueue:
     return rows
 
   def _answers(self, rows: list[tuple[Any, ...]]) -> Sequence[Any]:
-    with self._lock:
-      self._usage.calls += 1
     *columns, last = map(list, zip(*rows, strict=True))
     if isinstance(last[0], np.ndarray):
       last = np.stack(last)

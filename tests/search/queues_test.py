@@ -68,22 +68,11 @@ class QueuesTest(parameterized.TestCase):
     calls = calls_of(score=Streamed(testing.score_by_hash, 0))
     driver.run(((each, calls) for each in searches), 4, lambda *_: None, usage)
     self.assertEqual(set(usage), set(requests.KINDS))
-    # A rollout is three expansions; the last one's candidates are answers.
-    count = len(PROBLEMS)
-    for kind, asked in (
-      ("expand", 3), ("verify", 2), ("score", 3), ("judge", 1)
-    ):  # fmt: skip
-      each = usage[kind]
-      self.assertEqual((each.requests, each.waiting), (asked * count, 0))
-      # Some of the time of the run, for each that waited.
-      most = each.most_waiting
-      self.assertBetween(most, 1, 4)
-      took = time.perf_counter() - began
-      self.assertBetween(each.waited, 1e-9, most * took)
-    self.assertEqual(usage["expand"].most_waiting, 4)
-    self.assertBetween(usage["expand"].calls, 3, 3 * count - 1)
-    for kind in ("verify", "score", "judge"):
-      self.assertEqual(usage[kind].calls, usage[kind].requests)
+    took = time.perf_counter() - began
+    for each in usage.values():
+      self.assertEqual(each.waiting, 0)
+      # Some of the time of the run, for each of four searches at most.
+      self.assertBetween(each.waited, 1e-9, 4 * took)
 
   def test_waited_is_of_each_request(self):
     times = iter([10.0, 13.0, 14.0, 19.0, 30.0, 31.0, 40.0, 42.0])
@@ -95,7 +84,6 @@ class QueuesTest(parameterized.TestCase):
       score.begin()
       score.end()
     self.assertEqual((expand.waited, score.waited), (4 + 6 + 1, 2))
-    self.assertEqual((expand.most_waiting, expand.requests), (2, 3))
     self.assertEqual(
       queues.shares({"expand": expand, "score": score}),
       {"waited_expand": 11 / 13, "waited_score": 2 / 13},
