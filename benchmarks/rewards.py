@@ -51,13 +51,13 @@ from rstar_jax.models.transformer import ppm_from_policy
 from rstar_jax.pipeline import extract, models, reading
 from rstar_jax.pipeline import ppm as ppm_stage
 from rstar_jax.pipeline.context import Context
+from rstar_jax.search import sampled_tree
 from rstar_jax.search import tree as tree_lib
-from rstar_jax.search.tree import ROOT_INDEX, STEP, Child, Tree
+from rstar_jax.search.tree import STEP, Child, Tree
 from rstar_jax.storage import layout, records, store
 from rstar_jax.storage.formatting import grid
 from rstar_jax.training import loop
 from rstar_jax.training import ppm as ppm_lib
-from rstar_jax.types import Prefix, Score
 
 _WORKDIR = flags.DEFINE_list(
   "workdir", ["runs/tiny"], "Folders of finished runs."
@@ -98,31 +98,11 @@ class Samples:
     kept = [each for each in rows if each["answer"] is not None]
     paths = [tuple(each["steps"]) for each in kept]
     self.tree = Tree(problem)
-    places: dict[Prefix, int] = {(): ROOT_INDEX}
-    for depth in range(max(map(len, paths), default=0)):
-      families: dict[Prefix, dict[str, None]] = {}
-      for path in paths:
-        if depth < len(path):
-          families.setdefault(path[:depth], {})[path[depth]] = None
-      for prefix, texts in families.items():
-        nodes = self.tree.add_children(
-          places[prefix], [Child(text, STEP) for text in texts]
-        )
-        places |= {(*prefix, t): n for t, n in zip(texts, nodes, strict=True)}
+    places = sampled_tree.add_paths(
+      self.tree, [[Child(text, STEP) for text in path] for path in paths]
+    )
     self.ends = [places[path] for path in paths]
     self.right = np.array([each["verdict"] == "equal" for each in kept], bool)
-
-  def value(self, score: Score) -> None:
-    """Gives each node its value."""
-    tree = self.tree
-    parents = np.flatnonzero(tree.num_children).tolist()
-    found = score(
-      [tree.problem.question] * len(parents),
-      [tree.prefix(node) for node in parents],
-      [[tree.texts[c] for c in tree.children(node)] for node in parents],
-    )
-    for node, values in zip(parents, found, strict=True):
-      tree.ppm[tree.children(node)] = values
 
   def answers(self) -> float | None:
     """Returns how often a right answer is above a wrong one; ties are half."""
@@ -310,8 +290,7 @@ def measured(root: pathlib.Path) -> dict[str, list[Figures]]:
         items = train(context, round_, trees, seed, folder)
         engine = ScoringEngine(folders.load_ppm(folder), config.engine)
         score = Scorer(engine, context.tokenizer)
-        for each in samples:
-          each.value(score)
+        decisions.revalue([each.tree for each in samples], score)
         return {"items": items, "figures": figures(samples)}
 
       found = kept(folder / "figures.json", make)

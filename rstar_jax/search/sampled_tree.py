@@ -58,22 +58,43 @@ def sample_tree(
 def _add_nodes(tree: Tree, samples: Sequence[Sample]) -> dict[Prefix, int]:
   """Adds the solutions whose code ran; returns the node of each prefix."""
   ran = [each for each in samples if _ran(each)]
-  places: dict[Prefix, int] = {(): ROOT_INDEX}
-  for depth in range(max((len(each.steps) for each in ran), default=0)):
-    # Siblings are added together, in the order of their first samples.
-    families: dict[Prefix, dict[str, Child]] = {}
-    for each in ran:
-      if depth < len(each.steps):
-        family = families.setdefault(each.steps[:depth], {})
-        family.setdefault(each.steps[depth], _child(each, depth))
-    for prefix, family in families.items():
-      nodes = tree.add_children(places[prefix], list(family.values()))
-      for text, node in zip(family, nodes, strict=True):
-        places[*prefix, text] = node
+  places = add_paths(
+    tree,
+    [[_child(each, depth) for depth in range(len(each.steps))] for each in ran],
+  )
   for each in ran:
     end = places[each.steps]
     if tree.terminal[end] == tree_lib.OPEN:
       tree.give_up(end)
+  return places
+
+
+def add_paths(
+  tree: Tree, paths: Sequence[Sequence[Child]]
+) -> dict[Prefix, int]:
+  """Adds paths to a new tree; those with a common prefix share its nodes.
+
+  Args:
+    tree: a new tree.
+    paths: nodes from the root's child on, oldest first. Of equal ones the first
+      is added.
+
+  Returns:
+    Texts from the root's child to a node -> the node.
+  """
+  places: dict[Prefix, int] = {(): ROOT_INDEX}
+  texts = [tuple(each.text for each in path) for path in paths]
+  for depth in range(max(map(len, paths), default=0)):
+    # Siblings are added together, in the order of their first paths.
+    families: dict[Prefix, dict[str, Child]] = {}
+    for path, names in zip(paths, texts, strict=True):
+      if depth < len(path):
+        family = families.setdefault(names[:depth], {})
+        family.setdefault(names[depth], path[depth])
+    for prefix, family in families.items():
+      nodes = tree.add_children(places[prefix], list(family.values()))
+      for text, node in zip(family, nodes, strict=True):
+        places[*prefix, text] = node
   return places
 
 

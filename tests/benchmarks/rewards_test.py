@@ -8,6 +8,7 @@ from absl.testing import absltest, parameterized
 import rstar_jax as rj
 from benchmarks import rewards
 from rstar_jax.data.synthetic import generator
+from rstar_jax.evaluation import decisions
 
 SOLVED = generator.generate("test", 0)
 FIRST, SECOND, *REST = SOLVED.steps
@@ -58,7 +59,7 @@ class SamplesTest(absltest.TestCase):
 
   def test_values_and_the_best(self):
     found = sampled()
-    found.value(score)
+    decisions.revalue([found.tree], score)
     for node in range(1, len(found.tree)):
       path = found.tree.prefix(node)
       self.assertAlmostEqual(
@@ -77,7 +78,7 @@ class SamplesTest(absltest.TestCase):
   def test_nothing_was_answered(self):
     found = rewards.Samples(SOLVED.problem, [row(FIRST, verdict="failed")])
     self.assertLen(found.tree, 1)
-    found.value(score)
+    decisions.revalue([found.tree], score)
     self.assertEqual(found.best("last"), 0.0)
     self.assertIsNone(found.answers())
 
@@ -85,7 +86,7 @@ class SamplesTest(absltest.TestCase):
 class FiguresTest(parameterized.TestCase):
   def test_of_a_perfect_model(self):
     found = sampled()
-    found.value(score)
+    decisions.revalue([found.tree], score)
     figures = rewards.figures([found])
     (id_,) = figures["across"]
     self.assertEqual(id_, SOLVED.problem.id)
