@@ -144,13 +144,7 @@ def run(
   crew.repeated.clear()
   for number in range(_REPEATS.value + 1):
     for name in crew.workers:
-      call = (
-        crew.measure
-        if number
-        else lambda n, *a, **k: (  # noqa: E731
-          crew.workers[n].ask(*a, **k)
-        )
-      )
+      call = crew.measure if number else crew.measure_once
       reply = call(
         name,
         "expand",

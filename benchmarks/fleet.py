@@ -33,9 +33,6 @@ _PROBLEMS = flags.DEFINE_integer(
   "problems", 200, "Problems that the host searches.", 1
 )
 _SLOW = flags.DEFINE_float("slow", 0.0, "Share of programs that time out.")
-_LINKS = flags.DEFINE_bool(
-  "links", True, "Count all-reduces, which an earlier simulation left out."
-)
 _PATIENT = flags.DEFINE_bool(
   "patient", False, "The PPM waits until its calls are full; see `Host`."
 )
@@ -460,9 +457,6 @@ def row_of(spent: Spent, host: Host) -> dict[str, float]:
 def main(_) -> None:
   source = Source(ROUNDS[_ROUND.value], slow=_SLOW.value)
   where = chips.parse(_TOPOLOGY.value).host
-  if not _LINKS.value:
-    chip = dataclasses.replace(where.chip, ici_rate=float("inf"))
-    where = dataclasses.replace(where, chip=chip)
   changes = {
     name: flags.FLAGS[flag].value
     for flag, name in _SIZES.items()

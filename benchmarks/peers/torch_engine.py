@@ -1,8 +1,7 @@
 """`transformers` on torch: prefixes run once, their cache copied to all rows.
 
-Runs in a Python that has torch and transformers; see `protocol`. Two loops: the
-library's own `generate`, which continues a cache, and one by hand that does the
-least that can be done with the model's forward pass.
+Runs in a Python that has torch and transformers; see `protocol`. The loop is
+`generate` of the library, which continues a cache.
 """
 
 import time
@@ -22,9 +21,8 @@ class TorchEngine:
       folder, dtype=getattr(torch, dtype), attn_implementation="sdpa"
     ).eval()
 
-  def prepare(self, *, candidates: int, temperature: float, **options) -> None:
+  def prepare(self, *, candidates: int, temperature: float, **_) -> None:
     self._candidates, self._greedy = candidates, temperature == 0
-    self._by_hand = options.get("loop", "generate") == "hand"
 
   @torch.inference_mode()
   def expand(self, prefixes, limits, seed):
@@ -33,8 +31,8 @@ class TorchEngine:
     new = limits[0]
     if limits != [new] * len(prefixes):
       raise ValueError("this loop wants one limit for all leaves")
-    run = self._hand if self._by_hand else self._generate
-    tokens = run(ids, new).reshape(len(prefixes), self._candidates, new)
+    tokens = self._generate(ids, new)
+    tokens = tokens.reshape(len(prefixes), self._candidates, new)
     return {"tokens": tokens.tolist(), "prefilled": ids.numel()}
 
   def _generate(self, ids: torch.Tensor, new: int) -> torch.Tensor:
@@ -54,23 +52,6 @@ class TorchEngine:
       **(dict(do_sample=False) if self._greedy else sampling),
     )
     return out[:, ids.shape[1] :]
-
-  def _hand(self, ids: torch.Tensor, new: int) -> torch.Tensor:
-    cache = DynamicCache(config=self._model.config)
-    logits = self._model(ids, past_key_values=cache, logits_to_keep=1).logits
-    cache.batch_repeat_interleave(self._candidates)
-    logits = logits[:, -1].repeat_interleave(self._candidates, 0)
-    tokens = []
-    for index in range(new):
-      if self._greedy:
-        token = logits.argmax(-1, keepdim=True)
-      else:
-        token = torch.multinomial(torch.softmax(logits.float(), -1), 1)
-      tokens.append(token)
-      if index < new - 1:
-        out = self._model(token, past_key_values=cache, logits_to_keep=1)
-        logits = out.logits[:, -1]
-    return torch.cat(tokens, 1)
 
   def roofline(self, size: int = 2048) -> dict[str, float]:
     """Returns FLOP/s of large products by dtype, and bytes/s of a copy."""

@@ -35,12 +35,6 @@ from rstar_jax.types import Problem
 # See above.
 Record = dict[str, Any]
 
-_VERDICTS = {
-  tree_lib.RIGHT: "equal",
-  tree_lib.WRONG: "different",
-  tree_lib.UNKNOWN: "undecided",
-}
-
 
 def of_samples(
   problem: Problem,
@@ -133,7 +127,7 @@ def _answered(
       {
         "steps": list(each.steps),
         "answer": each.answer,
-        "verdict": _VERDICTS[int(tree.correct[node])],
+        "verdict": tree_lib.VERDICTS[int(tree.correct[node])],
         "value": each.value,
         "tokens": None,
       },

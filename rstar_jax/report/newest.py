@@ -36,11 +36,6 @@ _ROWS = 300
 _OF_ROUND = re.compile(
   rf"round_(\d+)/(trees|eval)/(?:(.*)/)?({layout.BEGUN})?shard-[^/]*"
 )
-_VERDICTS = {
-  tree_lib.RIGHT: "equal",
-  tree_lib.WRONG: "different",
-  tree_lib.UNKNOWN: "undecided",
-}
 
 
 class Newest:
@@ -212,7 +207,7 @@ class Newest:
     ends = [end for *_, end in tree.growth if end != tree_lib.NO_END]
     if not ends:
       return
-    verdict = _VERDICTS[int(tree.correct[ends[-1]])]
+    verdict = tree_lib.VERDICTS[int(tree.correct[ends[-1]])]
     self._write(
       *(set_, round_, tree.problem.id, tree.problem.question, "search"),
       *(list(tree.prefix(ends[-1])), verdict),

@@ -51,6 +51,7 @@ OPEN, ANSWERED, DEAD = 0, 1, 2
 
 # `correct`: the grader's verdict on an answer.
 UNKNOWN, WRONG, RIGHT = -1, 0, 1
+VERDICTS = {RIGHT: "equal", WRONG: "different", UNKNOWN: "undecided"}
 
 # Stored columns: dtype and the root's value.
 _STORED = {
