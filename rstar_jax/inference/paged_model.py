@@ -26,13 +26,17 @@ from rstar_jax.inference.busy import Busy
 from rstar_jax.inference.page_memory import PageMemory
 from rstar_jax.inference.runs import Request, Run, Shard
 from rstar_jax.inference.sizes import BLOCK, Sizes
-from rstar_jax.inference.weights import Weights
 from rstar_jax.models import int8, paged_attention, sharding
 from rstar_jax.models.config import PAGE
 from rstar_jax.models.kernels import build
 from rstar_jax.models.step import stacked
 from rstar_jax.models.transformer import Transformer, reconfigured
 
+# Fields of a model's config that change nothing in pages, or are set here.
+_ELSEWHERE = (
+  *("family", "max_length", "remat", "attention", "attention_block"),
+  *("scan", "balance", "row_block", "native"),
+)
 # A data shard gets no more requests than twice the fewest of any shard, and
 # these.
 _AHEAD = 4
@@ -44,6 +48,12 @@ _AHEAD = 4
 def _prefill(params, pages, plan, by_path, *, structure, options):
   model = structure.merge(params)
   return programs.prefill(model, pages, plan, by_path, options)
+
+
+def _computed(model: Transformer) -> dict[str, Any]:
+  """Returns by name what a model computes, for all parameters."""
+  fields = {"head": model.head, **vars(model.config)}
+  return {name: fields[name] for name in fields if name not in _ELSEWHERE}
 
 
 def _arranged(model: Transformer, config: EngineConfig) -> Transformer:
@@ -68,12 +78,14 @@ class Call:
   then: Callable[[Any], None]
 
 
-class PagedModel(Weights, abc.ABC):
+class PagedModel(abc.ABC):
   """A model, its pages, and a thread while there are requests.
 
   A subclass says how requests become runs, and plans the calls.
 
   Attributes:
+    structure: a static argument of the programs.
+    params: an argument of the programs.
     config: sizes of the programs.
     memory: the pages.
     busy: the clock of the device.
@@ -114,10 +126,12 @@ class PagedModel(Weights, abc.ABC):
     layers = model.config.num_layers
     if kind == "cpp":
       build.load()
+    self._computed = _computed(model)
     model = _arranged(model, config)
     if jax.default_backend() == "cpu":
       model = reconfigured(model, native=kind == "cpp", row_block=BLOCK)
-    super().__init__(model)
+    graphdef, self.params = nnx.split(model)
+    self.structure = programs.structure_of(graphdef)
     self.config = config
     self.busy = busy or Busy()
     self.lock = lock or threading.Lock()
@@ -144,14 +158,23 @@ class PagedModel(Weights, abc.ABC):
     return self.memory.sizes
 
   def load(self, model: Transformer) -> None:
-    """Takes the parameters of a model; see `Weights.load`.
+    """Takes the parameters of a model.
 
     Nothing is compiled, and no request may be open.
 
     Args:
-      model: of the same config as the first one. Its arrays are not copied.
+      model: of the same form as the first one. Its arrays are not copied.
+
+    Raises:
+      ValueError: it computes something else, or in another dtype.
     """
-    super().load(_arranged(model, self.config))
+    given = _computed(model)
+    if other := [x for x, value in self._computed.items() if value != given[x]]:
+      raise ValueError(
+        f"the model differs from the loaded one in {', '.join(other)}: start "
+        "the server with this model"
+      )
+    self.params = nnx.split(_arranged(model, self.config))[1]
     self.memory.free()
 
   def warm_up_calls(self) -> list[Callable[[], None]]:

@@ -5,10 +5,12 @@ Letters: T slots, R rows of page tables, P pages of a path, K inner steps.
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 from rstar_jax.inference import sampler
 from rstar_jax.inference.runs import Run
@@ -23,6 +25,27 @@ from rstar_jax.models.transformer import Transformer
 _FIXED = 5
 # Columns of `PrefillPlan.tables` before the pages.
 _COPY = 2
+
+
+class Structure:
+  """A model without its parameters; a static argument of programs.
+
+  `structure_of` gives equal graphdefs one object: the hash of a graphdef takes
+  milliseconds, and each call of a program needs it.
+  """
+
+  def __init__(self, graphdef: nnx.GraphDef):
+    self._graphdef = graphdef
+
+  def merge(self, params: Any) -> Transformer:
+    """Returns the model with parameters."""
+    return nnx.merge(self._graphdef, params)
+
+
+@functools.cache
+def structure_of(graphdef: nnx.GraphDef) -> Structure:
+  """Returns the structure of a graphdef."""
+  return Structure(graphdef)
 
 
 class DecodePlan:

@@ -34,6 +34,19 @@ def run_of(ids, span, first=0):
   return run
 
 
+class StructureTest(absltest.TestCase):
+  def test_equal_models_share_one_structure(self):
+    of = lambda *args, **options: nnx.split(small.model(*args, **options))  # noqa: E731
+    (one, _), (other, params), (ppm, _) = of(), of(seed=8), of("tanh")
+    structure = programs.structure_of(one)
+    # So that programs of one are those of the other, without a comparison.
+    self.assertIs(structure, programs.structure_of(other))
+    self.assertIsNot(structure, programs.structure_of(ppm))
+    graphdef, merged = nnx.split(structure.merge(params))
+    self.assertIs(programs.structure_of(graphdef), structure)
+    jax.tree.map(np.testing.assert_array_equal, merged, params)
+
+
 class PlansTest(absltest.TestCase):
   def test_an_empty_plan(self):
     plan = DecodePlan(slots=5, steps=2, width=WIDTH, count=COUNT)

@@ -7,7 +7,6 @@ from unittest import mock
 import jax
 import numpy as np
 from absl.testing import absltest, parameterized
-from flax import nnx
 
 from rstar_jax.config.schema import EngineConfig
 from rstar_jax.inference import paged_model
@@ -45,7 +44,7 @@ def shared(*kind):
 
 def empty(*kind):
   engine = shared(*kind)
-  engine.load(engine.params)
+  engine.memory.free()
   engine.prefilled_tokens = engine.prefix_tokens = engine.scored = 0
   engine.slots = engine.useful = 0
   return engine
@@ -164,7 +163,7 @@ class ScoringEngineTest(parameterized.TestCase):
     # Other pages, or other weights: what was dropped was dropped.
     engine.submit([small.prefix(200)]).result(timeout=120)
     self.assertGreaterEqual(engine.memory.dropped, dropped)
-    engine.load(engine.params)
+    engine.memory.free()
     self.assertGreaterEqual(engine.memory.dropped, dropped)
 
   def test_cancelled_requests_leave_nothing(self):
@@ -224,7 +223,7 @@ class ScoringEngineTest(parameterized.TestCase):
     engine = make()
     paths = [small.prefix(20)]
     before = engine.submit(paths).result()
-    engine.load(nnx.split(small.model("tanh", seed=8))[1])
+    engine.load(small.model("tanh", seed=8))
     want = plain.Decoder(small.model("tanh", seed=8)).values(paths[0])[-1]
     after = engine.submit(paths).result()
     np.testing.assert_allclose(after, [want], atol=2e-5)

@@ -26,6 +26,7 @@ from rstar_jax.models.transformer import (
   Transformer,
   arrays_in,
   ppm_from_policy,
+  reconfigured,
 )
 from rstar_jax.pipeline import deploy
 from rstar_jax.serve import engine_server
@@ -239,6 +240,15 @@ class AnswersTest(ServeCase):
     loading.sglang(config, "ppm", str(first), [self.url])
     with self.assertRaisesRegex(ValueError, "model_path=.*nowhere"):
       loading.sglang(config, "ppm", str(folder / "nowhere"), [self.url])
+    # One of the same shapes that would be computed otherwise.
+    saving.save_policy(reconfigured(other, rope_theta=5e5), folder / "turns")
+    with self.assertRaisesRegex(
+      ValueError, "turns: .* in rope_theta: start the server with this model"
+    ):
+      loading.sglang(config, "policy", str(folder / "turns"), [self.url])
+    again = client.submit(PROMPTS[1], SEEDS, STOP).result()
+    self.assertEqual(again, before)
+    self.assertEqual(self.served.folders["policy"], str(policy))
 
   def test_an_adapter_of_a_ppm_goes_to_the_ppm_s_place(self):
     policy, (first, _) = models()
