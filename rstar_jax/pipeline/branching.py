@@ -13,7 +13,7 @@ import os
 
 from rstar_jax.config import identity
 from rstar_jax.config.schema import Config
-from rstar_jax.pipeline import checks
+from rstar_jax.pipeline import checks, rollout
 from rstar_jax.pipeline.context import Context
 from rstar_jax.storage import json_io, layout, manifests, store
 
@@ -37,10 +37,12 @@ def branch(
     A line that names the other run and the fields that differ.
 
   Raises:
-    ValueError: there is no other run, or one of its stages is not finished; or
-      this run has rounds of its own, began as another branch, or trains the
-      round's policy by another algorithm. Repeating the same branch resumes it.
+    ValueError: `search` sets what rounds do; or there is no other run, or one
+      of its stages is not finished; or this run has rounds of its own, began as
+      another branch, or trains the round's policy by another algorithm.
+      Repeating the same branch resumes it.
   """
+  rollout.check_search(context)
   workdir = context.workdir
   theirs, ours = checks.find_run(other), context.config
   alike = identity.of_answers(theirs) == identity.of_answers(ours)

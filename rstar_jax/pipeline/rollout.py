@@ -26,6 +26,36 @@ from rstar_jax.search.tree import ROOT_INDEX, Tree
 from rstar_jax.storage import json_io, layout, manifests, scalars, store
 from rstar_jax.types import Problem
 
+# Fields of `search` that a round has too, and so replaces.
+_OF_ROUND = ("rollouts", "candidates", "annotation")
+
+
+def check_search(context: Context) -> None:
+  """Checks that `search` sets nothing that rounds replace.
+
+  Runs that have begun are not checked, since earlier versions let them.
+
+  Raises:
+    ValueError: it does; the message names the round's field.
+  """
+  if layout.rounds(store.children(context.workdir)):
+    return
+  usual = SearchConfig()
+  for name in (*_OF_ROUND, "terminal_reward"):
+    value, default = (
+      getattr(each, name) for each in (context.config.search, usual)
+    )
+    if value != default:
+      instead = (
+        f"set config.rounds[k].{name}"
+        if name in _OF_ROUND
+        else "rounds learn from the truth"
+      )
+      raise ValueError(
+        f"config.search.{name}={value!r} does nothing in a run: {instead}, and "
+        f"leave it {default!r}"
+      )
+
 
 def rollout(context: Context, round_: int) -> None:
   """Searches all training problems: round_k/trees.
@@ -260,9 +290,7 @@ def _search_config(config: Config, round_: int) -> SearchConfig:
   spec = config.rounds[round_ - 1]
   return dataclasses.replace(
     config.search,
-    rollouts=spec.rollouts,
-    candidates=spec.candidates,
-    annotation=spec.annotation,
+    **{name: getattr(spec, name) for name in _OF_ROUND},
     terminal_reward="truth",
   )
 

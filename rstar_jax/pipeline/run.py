@@ -49,6 +49,7 @@ from rstar_jax.storage import (
 def _roll_out(context: Context, round_: int) -> None:
   """Makes a round's trees and, by reinforcement, its policy with them."""
   if round_ == 1:
+    rollout.check_search(context)
     _check_writer(context)
   reinforces = context.reinforces(round_)
   stage = reinforce.reinforce if reinforces else rollout.rollout
@@ -142,11 +143,12 @@ def _check_stages(context: Context) -> None:
   """Checks, before anything is spent, that all stages can run.
 
   Raises:
-    ValueError: the devices cannot train; the base model, a named policy, start
-      of SFT or reward model is not usable; or no model can write a step in
-      round 1; one line that says what to do.
+    ValueError: `search` sets what rounds do; the devices cannot train; the base
+      model, a named policy, start of SFT or reward model is not usable; or no
+      model can write a step in round 1; one line that says what to do.
   """
   config = context.config
+  rollout.check_search(context)
   models.check_trainings(config)
   for name in sorted({each.policy for each in config.rounds} - {""}):
     if config.policy.backend:

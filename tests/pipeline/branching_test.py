@@ -97,6 +97,13 @@ class BranchingTest(absltest.TestCase):
     second.config.search.selection = "puct"
     (second.workdir / "config.json").unlink()
     checks.check_workdir(second.config, second.workdir)
+    second.config.search.rollouts = 4  # That of rounds counts.
+    with self.assertRaisesRegex(
+      ValueError, "^config.search.rollouts=4 does no"
+    ):
+      branching.branch(second, first.workdir, 2, "rollout")
+    self.assertFalse((second.workdir / layout.BRANCH).exists())
+    second.config.search.rollouts = 16
     said = branching.branch(second, first.workdir, 2, "rollout")
     self.assertIn("config.search.selection was 'uct' and is 'puct'", said)
     note = json.loads((second.workdir / layout.BRANCH).read_text())

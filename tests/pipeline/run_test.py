@@ -423,6 +423,26 @@ class RefusedTest(absltest.TestCase):
     self.context.config.eval.reward_model = name
     self.assert_refused(f"^{name} is a causal model: say how it is asked")
 
+  def test_what_rounds_set_for_the_search(self):
+    usual = self.context.config.search
+    for name, value, instead in (
+      ("rollouts", 4, r"set config.rounds\[k\].rollouts, and leave it 16"),
+      ("candidates", 5, r"set config.rounds\[k\].candidates, and leave it 8"),
+      ("annotation", "ppm", r"set config.rounds\[k\].annotation, and leave"),
+      ("terminal_reward", "ppm", "rounds learn from the truth, and leave"),
+    ):
+      changed = dataclasses.replace(usual, **{name: value})
+      self.context.config.search = changed
+      message = f"^config.search.{name}={value!r} does nothing in a run: "
+      self.assert_refused(message + instead)
+      with self.assertRaisesRegex(ValueError, message):
+        run.STAGES["rollout"](self.context, 1)
+    # A run of an earlier version goes on.
+    (self.context.workdir / "round_0").mkdir(parents=True)
+    with mock.patch.object(run, "_check_writer", side_effect=KeyboardInterrupt):
+      with self.assertRaises(KeyboardInterrupt):
+        run.evolve(self.context)
+
   def test_nobody_who_writes(self):
     self.context.tokenizer = types.SimpleNamespace(known=5, vocab_size=13)
     self.assert_refused("^nobody can write a step in round 1")
