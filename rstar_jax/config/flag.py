@@ -24,14 +24,12 @@ from etils import epath
 from ml_collections import config_flags
 
 from rstar_jax import outside
-from rstar_jax.config import closed, identity, validation
+from rstar_jax.config import closed, identity, plugins, validation
 from rstar_jax.config import schema as config_lib
 
 # The flag belongs to its caller, and so appears in the caller's --help.
 flags.disclaim_key_flags()
 
-_PACKAGE = pathlib.Path(__file__).resolve().parents[1]
-_FOLDER = "configs"
 # Python's words for a type -> plain ones.
 _PLAIN = {
   r"invalid literal for int\(\) with base 10: (.*)": r"\1 is no whole number",
@@ -69,12 +67,6 @@ def load_config(name: str) -> config_lib.Config:
   config = _read(name)
   validation.validate(config)
   return config
-
-
-def shipped() -> pathlib.Path:
-  """Returns the folder of the configs that ship with the package."""
-  installed = _PACKAGE / _FOLDER
-  return installed if installed.is_dir() else _PACKAGE.parent / _FOLDER
 
 
 def with_run(argv: list[str], name: str) -> None:
@@ -116,10 +108,13 @@ def _find(file: str) -> pathlib.Path:
   path = pathlib.Path(file)
   if file and path.is_file():
     return path
-  if str(path.parent) in (".", _FOLDER) and (shipped() / path.name).is_file():
-    return shipped() / path.name
+  shipped = plugins.shipped()
+  near = str(path.parent) in (".", plugins.CONFIGS)
+  if near and (shipped / path.name).is_file():
+    return shipped / path.name
   known = [
-    f"{_FOLDER}/{each.name}" for each in sorted(shipped().glob("[!_]*.py"))
+    f"{plugins.CONFIGS}/{each.name}"
+    for each in sorted(shipped.glob("[!_]*.py"))
   ]
   if file and path.is_dir():
     raise OSError(

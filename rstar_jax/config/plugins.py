@@ -16,10 +16,13 @@ import re
 import sys
 import threading
 import traceback
+import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 FORM = "module:function"
+_PACKAGE = pathlib.Path(__file__).resolve().parents[1]
+CONFIGS = "configs"
 _NAME = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*")
 # Prefixes of values that look like a plugin's name, and are not.
 _OTHERS = (
@@ -32,6 +35,12 @@ _LONGEST = 300
 
 class PluginError(ValueError):
   """A plugin cannot be used; the message is one line."""
+
+
+def shipped() -> pathlib.Path:
+  """Returns the folder of the configs that ship with the package."""
+  installed = _PACKAGE / CONFIGS
+  return installed if installed.is_dir() else _PACKAGE.parent / CONFIGS
 
 
 def names_one(text: str) -> bool:
@@ -99,6 +108,8 @@ def optional(name: str, field: str) -> Plugin | None:
 def load(name: str, field: str, takes: Sequence[str] | None = None) -> Plugin:
   """Imports a function; modules of the current folder are found too.
 
+  So are `configs.NAME` of the package, in a wheel or a clone, from any folder.
+
   Args:
     name: "module:function". The module "__main__" is the running program.
     field: the config field that names it, for messages.
@@ -136,7 +147,7 @@ def _import(name: str, label: str) -> Any:
     sys.path.insert(0, folder)
   importlib.invalidate_caches()
   try:
-    return importlib.import_module(name)
+    return _imported(name)
   except ModuleNotFoundError as error:
     if error.name is None or not f"{name}.".startswith(f"{error.name}."):
       raise PluginError(f"{label}: {name} needs {error.name}") from error
@@ -149,6 +160,18 @@ def _import(name: str, label: str) -> Any:
     raise PluginError(
       f"{label}: importing {name} raised {_one_line(error)}{_location(error)}"
     ) from error
+
+
+def _imported(name: str) -> Any:
+  try:
+    return importlib.import_module(name)
+  except ModuleNotFoundError:
+    package, _, module = name.partition(".")
+    if package != CONFIGS or not (shipped() / f"{module}.py").is_file():
+      raise
+    found = sys.modules.setdefault(package, types.ModuleType(package))
+    found.__path__ = [*getattr(found, "__path__", ()), str(shipped())]
+    return importlib.import_module(name)
 
 
 def _check_signature(

@@ -8,7 +8,7 @@ from unittest import mock
 from absl import flags
 from absl.testing import absltest, parameterized
 
-from rstar_jax.config import flag
+from rstar_jax.config import flag, plugins
 
 ROOT = pathlib.Path(flag.__file__).resolve().parents[2]
 FILE = """
@@ -76,7 +76,7 @@ class ShippedTest(absltest.TestCase):
     inside = self.folder / "rstar_jax"
     (inside / "configs").mkdir(parents=True)
     (inside / "configs" / "mine.py").write_text(FILE)
-    with mock.patch.object(flag, "_PACKAGE", inside):
+    with mock.patch.object(plugins, "_PACKAGE", inside):
       self.assertEqual(flag.load_config("configs/mine.py").train.count, 7)
       with self.assertRaisesRegex(OSError, "come configs/mine.py$"):
         flag.load_config("configs/tiny.py")

@@ -3,11 +3,13 @@
 import contextlib
 import pathlib
 import sys
+from unittest import mock
 
 from absl.testing import absltest, parameterized
 
 from rstar_jax.config import plugins, validation
 from rstar_jax.config import schema as config_lib
+from tests import layering_test
 
 MODULE = """
 import math
@@ -57,6 +59,36 @@ class PluginsTest(parameterized.TestCase):
 
   def test_a_module_of_the_current_folder(self):
     self.assertEqual(plugins.load("own_plugin:twice", "f", ("x",))(4), 8)
+
+  @parameterized.parameters("no folder", "a folder of one's own", "a wheel")
+  def test_a_config_of_the_package(self, case):
+    root = str(layering_test.ROOT)
+    self.enterContext(
+      mock.patch.object(
+        sys, "path", [each for each in sys.path if each not in ("", root)]
+      )
+    )
+    others = {n: m for n, m in sys.modules.items() if n[:7] != "configs"}
+    self.enterContext(mock.patch.dict(sys.modules, others, clear=True))
+    if case == "a folder of one's own":
+      pathlib.Path("configs").mkdir()
+      pathlib.Path("configs/mine.py").write_text("from own_plugin import twice")
+      self.assertEqual(plugins.load("configs.mine:twice", "f")(4), 8)
+    name = "configs.tiny_gym:written"
+    if case == "a wheel":
+      package = pathlib.Path("rstar_jax").resolve()
+      (package / "configs").mkdir(parents=True)
+      (package / "configs" / "tiny_rl.py").write_text("def get_config(): ...")
+      self.enterContext(mock.patch.object(plugins, "_PACKAGE", package))
+      self.assertIsNone(plugins.load("configs.tiny_rl:get_config", "f")())
+      self.assertIn(
+        "no module 'configs.tiny_gym'", self.line(plugins.load, name, "f")
+      )
+      return
+    plugins.load(name, "f", ("problem",))
+    self.assertIn(
+      "no module 'configs.gym'", self.line(plugins.load, "configs.gym:f", "f")
+    )
 
   def test_the_running_program(self):
     main = sys.modules["__main__"]
