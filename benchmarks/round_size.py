@@ -204,13 +204,13 @@ def _report(workdir: pathlib.Path, problems: int, processes: int) -> None:
 def _status(workdir: pathlib.Path, problems: int, processes: int) -> None:
   """Looks at the run's progress."""
   from rstar_jax.config import identity
-  from rstar_jax.report import status
+  from rstar_jax.report import progress, status
 
   config = _context(workdir, processes).config
   store.write(
     workdir / layout.CONFIG, json.dumps(identity.to_json(config)).encode()
   )
-  assert status.render(status.look(workdir))
+  assert status.render(progress.look(workdir))
 
 
 def _mastered(workdir: pathlib.Path, problems: int, processes: int) -> None:

@@ -21,7 +21,7 @@ from absl import app, flags
 
 from rstar_jax import commands, outside
 from rstar_jax.config import flag
-from rstar_jax.report import status
+from rstar_jax.report import progress, status
 from rstar_jax.storage import alone as alone_lib
 from rstar_jax.storage import layout, logs, stopping, store
 
@@ -159,7 +159,7 @@ def main(argv: list[str]) -> None:
     if _STAGE.value in _READ:
       kept = _OUT.value or "nothing"
     elif not store.is_remote(_WORKDIR.value):
-      kept = status.kept(status.look(store.path(_WORKDIR.value)))
+      kept = status.kept(progress.look(store.path(_WORKDIR.value)))
     line = f"stopped; the same command goes on from what is kept: {kept}"
     outside.say(f"rstar_jax: {line}", sys.stderr)
     raise
@@ -271,11 +271,11 @@ def tell() -> None:
   """Prints the run's progress."""
   workdir = store.path(_WORKDIR.value)
   store.check(workdir)
-  progress = status.look(workdir)
-  if not progress.stages:
+  found = progress.look(workdir)
+  if not found.stages:
     raise ValueError(layout.no_run(workdir))
-  as_json = json.dumps(dataclasses.asdict(progress), indent=2)
-  outside.say(as_json if _JSON.value else status.render(progress))
+  as_json = json.dumps(dataclasses.asdict(found), indent=2)
+  outside.say(as_json if _JSON.value else status.render(found))
 
 
 def foresee() -> bool:

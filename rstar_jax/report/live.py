@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rstar_jax import outside
-from rstar_jax.report import address, inputs, page, status
+from rstar_jax.report import address, inputs, page, progress, status
 from rstar_jax.report import overview as overview_lib
 from rstar_jax.report import trees as trees_lib
 from rstar_jax.report.newest import Newest
@@ -133,9 +133,9 @@ class Watch:
       self._life = now
 
   def _read(self, files: Snapshot, changed: list[str]) -> None:
-    progress, problem = status.Status(str(self.workdir)), ""
+    found, problem = progress.Status(str(self.workdir)), ""
     try:
-      progress = status.look(self.workdir, files)
+      found = progress.look(self.workdir, files)
     except ValueError as error:
       problem = str(error)
     try:
@@ -149,12 +149,12 @@ class Watch:
         f"({type(error).__name__}: {error})"
       ) from error
     self._newest.read(files, changed, read["config"])
-    overview["live"] = _of_status(progress)
+    overview["live"] = _of_status(found)
     overview["live"]["said"] = problem
     overview["live"]["samples"] = list(self._newest.samples)
     self.shown = Shown(
       self.shown.version + 1,
-      bool(progress.stages) and all(e.state == "done" for e in progress.stages),
+      bool(found.stages) and all(e.state == "done" for e in found.stages),
       outside.valid(json.dumps(overview, allow_nan=False)),
       trees_lib.encode(self._newest.problems),
       time.monotonic(),
@@ -174,20 +174,20 @@ def _check(workdir: store.Path) -> None:
     raise ValueError(layout.no_run(workdir))
 
 
-def _of_status(progress: status.Status) -> dict[str, Any]:
+def _of_status(found: progress.Status) -> dict[str, Any]:
   """Returns the page's data on progress."""
-  head, rows = status.table(progress) if progress.stages else ([], [])
-  hosts = {host: _work_of_host(line) for host, line in progress.last.items()}
-  for each in progress.at_work:
+  head, rows = status.table(found) if found.stages else ([], [])
+  hosts = {host: _work_of_host(line) for host, line in found.last.items()}
+  for each in found.at_work:
     known = hosts.setdefault(each.host, {"stage": "", "age": each.age})
     known |= {"shards": each.shards, "age": min(each.age, known["age"])}
   return {
-    "begun": bool(progress.stages),
-    "summary": status.summary(progress) if progress.stages else "",
-    "left": status.time_left(progress) if progress.stages else "",
+    "begun": bool(found.stages),
+    "summary": status.summary(found) if found.stages else "",
+    "left": status.time_left(found) if found.stages else "",
     "head": head,
     "rows": rows,
-    "studies": status.studies(progress),
+    "studies": status.studies(found),
     "hosts": [{"host": host, **hosts[host]} for host in sorted(hosts)],
   }
 

@@ -13,7 +13,7 @@ from rstar_jax.config import identity
 from rstar_jax.config.schema import Config, RemoteConfig
 from rstar_jax.inference.completions_client import readable
 from rstar_jax.pipeline import shards, units
-from rstar_jax.report import status
+from rstar_jax.report import progress, status
 from rstar_jax.storage import json_io, layout, manifests, records
 from rstar_jax.storage.journal import Journal
 from rstar_jax.types import Problem
@@ -105,7 +105,7 @@ class Runs:
     good = json.dumps(good).encode()
     path = self._run / "metrics.jsonl"
     path.write_bytes(b"%b\n%b\n%b\n" % (good, line, good))
-    check_shown(outside.shown(status.render(status.look(self._run))))
+    check_shown(outside.shown(status.render(progress.look(self._run))))
     rows = list(records.each_row(path))
     assert len(rows) in (2, 3) and rows[0] == rows[-1]
     json.dumps(rows).encode()
@@ -124,7 +124,7 @@ class Runs:
     if found is not None:
       whole = json.loads(self._whole)
       assert found == {k: v for k, v in whole.items() if k != "sha256"}
-    status.look(self._folder)
+    progress.look(self._folder)
     return "set aside" if found is None else "used"
 
   def shard(self, source: random.Random) -> Outcome:
@@ -171,7 +171,7 @@ class Runs:
     run.mkdir(exist_ok=True)
     (run / "config.json").write_bytes(data)
     try:
-      status.render(status.look(run))
+      status.render(progress.look(run))
       identity.from_json(data)
     except ValueError as error:
       assert "\n" not in str(error), error

@@ -18,7 +18,7 @@ from absl.testing import absltest, flagsaver
 
 from rstar_jax import main
 from rstar_jax.config import flag
-from rstar_jax.report import status
+from rstar_jax.report import progress
 from rstar_jax.sandbox import process as process_lib
 from rstar_jax.storage import layout, stopping
 from rstar_jax.training import loop
@@ -213,7 +213,7 @@ class ToldTest(absltest.TestCase):
           (told / name).read_bytes(), (straight / name).read_bytes()
         )
     for workdir in (straight, told):
-      found = status.look(workdir)
+      found = progress.look(workdir)
       self.assertEqual({each.state for each in found.stages}, {"done"})
       self.assertEqual(found.left, 0.0)
 
