@@ -56,9 +56,6 @@ _SECONDS = flags.DEFINE_float(
   "seconds", 10.0, "Deadline of a baseline, in seconds.", 0.1
 )
 _ONLY = flags.DEFINE_boolean("only_ours", False, "Leave out the baselines.")
-_GROUPS = flags.DEFINE_list(
-  "sets", ["labelled", "golds", "sympy"], "Sets of pairs to grade."
-)
 _BEFORE = flags.DEFINE_string("before", "", "Checkout to compare times with.")
 
 _ROOT = pathlib.Path(__file__).parents[1]
@@ -248,20 +245,30 @@ def _bare(answer: str) -> str:
   return answer.strip().rstrip(".").strip()
 
 
-def sets() -> dict[str, list[labelled.Pair]]:
-  """Returns the sets of pairs, by name."""
+def _labelled() -> list[labelled.Pair]:
+  return labelled.read(_PAIRS.value)
+
+
+def _of_golds() -> list[labelled.Pair]:
   golds = [
     pair
     for gold in gold_answers()
     for pair in metamorphic.of_gold(gold, _SEED.value)
   ]
-  return {
-    "labelled": labelled.read(_PAIRS.value),
-    "golds": list(
-      {(each.gold, each.predicted): each for each in golds}.values()
-    ),
-    "sympy": sympy_prints.pairs(_SEED.value, 2 * _DRAWS.value),
-  }
+  return list({(each.gold, each.predicted): each for each in golds}.values())
+
+
+def _sympy() -> list[labelled.Pair]:
+  return sympy_prints.pairs(_SEED.value, 2 * _DRAWS.value)
+
+
+SETS = {"labelled": _labelled, "golds": _of_golds, "sympy": _sympy}
+_GROUPS = flags.DEFINE_list("sets", list(SETS), "Sets of pairs to grade.")
+flags.register_validator(
+  "sets",
+  lambda names: set(names) <= set(SETS),
+  f"give some of {', '.join(SETS)}",
+)
 
 
 def compare_times(names: list[str], found: list[tuple], pairs) -> None:
@@ -296,7 +303,7 @@ def main(_):
         )
         for function in (plain_number, plain_string)
       }
-    made = {name: sets()[name] for name in _GROUPS.value}
+    made = {name: SETS[name]() for name in _GROUPS.value}
     for group, pairs in made.items():
       ours = []
       for name, grade in judges.items():

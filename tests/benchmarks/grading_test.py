@@ -4,7 +4,8 @@ import contextlib
 import io
 from unittest import mock
 
-from absl.testing import absltest, parameterized
+from absl import flags
+from absl.testing import absltest, flagsaver, parameterized
 
 from benchmarks import grading
 from rstar_jax.grading.labelled import Pair
@@ -89,6 +90,16 @@ class GradingTest(parameterized.TestCase):
         "p99: now 2.00 ms, before 4.00 ms, ratio 0.500",
       ],
     )
+
+  @flagsaver.flagsaver
+  def test_sets_are_known_before_any_is_made(self):
+    with self.assertRaisesRegex(
+      flags.IllegalFlagValueError, "give some of labelled, golds, sympy"
+    ):
+      flags.FLAGS["sets"].parse("golds,simpy")
+      flags.FLAGS.validate_all_flags()
+    flags.FLAGS["sets"].parse("golds")
+    flags.FLAGS.validate_all_flags()
 
   @parameterized.parameters(
     (r"$\boxed{12}$", "12"),
