@@ -70,49 +70,60 @@ def tables(folders: list[pathlib.Path]) -> str:
     how: [outcomes(each, how, k) for each in records[rounds[-1]]]
     for how in typing.get_args(choose.Select)
   }
-  splits = list(dict.fromkeys(key[0] for key in data[rounds[-1]][0]))
+  solved = {
+    r: [s["share"] for run in runs for s in run["solved"] if s["round"] == r]
+    for r in rounds
+  }
   lines = [f"Seeds: {', '.join(str(run['config']['seed']) for run in runs)}."]
-  for split in splits:
-    lines += ["", f"### {split}", ""]
-    rows = []
-    for r in rounds:
-      cells = [str(r)]
-      for method in _COLUMNS:
-        groups = [d[split, method] for d in data[r] if (split, method) in d]
-        sizes = {len(group) for group in groups}
-        cell = spread([share_right(group) for group in groups])
-        cells.append(cell + (f", n={sizes.pop()}" if groups else ""))
-      cells.append(
-        spread(
-          [s["share"] for run in runs for s in run["solved"] if s["round"] == r]
-        )
-      )
-      rows.append(cells)
-    head = ["Round", *_COLUMNS.values(), "Training problems solved"]
-    lines += [*grid(head, rows), "", "Last round, by level:", ""]
-    lines += _levels(data, split)
-    lines += ["", "Last round, paired differences in points:", ""]
-    for first, second in _PAIRS:
-      lines.append(_difference(data[rounds[-1]], split, first, second))
-    lines.append(_growth(data, split))
-    tokens = {
-      method: np.mean(
-        [o.tokens for d in data[rounds[-1]] for o in d[split, method].values()]
-      )
-      for method in _COLUMNS
-      if (split, method) in data[rounds[-1]][0]
-    }
-    said = ", ".join(f"{m} {t:.0f}" for m, t in tokens.items())
-    lines += ["", f"Generated tokens per problem, last round: {said}."]
+  for split in dict.fromkeys(key[0] for key in data[rounds[-1]][0]):
+    lines += ["", f"### {split}", "", *_of_split(data, split, solved)]
     said = ", ".join(
       f"{how} {spread([share_right(each[split, 'mcts']) for each in found])}"
       for how, found in chosen.items()
     )
-    lines += [
-      "",
-      f"The search's answer by each choice ({select} above): {said}.",
-    ]
+    said = f"The search's answer by each choice ({select} above): {said}."
+    lines += ["", said]
   lines += ["", "### PPM on held-out pairs of training problems", ""]
+  return "\n".join([*lines, *_of_ppm(runs, rounds)])
+
+
+def _of_split(
+  data: dict[int, list[dict]], split: str, solved: dict[int, list[float]]
+) -> list[str]:
+  """Returns the lines on a split's problems.
+
+  Args:
+    data: `outcomes` of all runs, by round.
+    split: the split.
+    solved: shares of training problems solved, by round.
+  """
+  last, rows = data[max(data)], []
+  for r, found in data.items():
+    cells = [str(r)]
+    for method in _COLUMNS:
+      groups = [d[split, method] for d in found if (split, method) in d]
+      sizes = {len(group) for group in groups}
+      cell = spread([share_right(group) for group in groups])
+      cells.append(cell + (f", n={sizes.pop()}" if groups else ""))
+    rows.append([*cells, spread(solved[r])])
+  head = ["Round", *_COLUMNS.values(), "Training problems solved"]
+  lines = [*grid(head, rows), "", "Last round, by level:", ""]
+  lines += _levels(data, split)
+  lines += ["", "Last round, paired differences in points:", ""]
+  for first, second in _PAIRS:
+    lines.append(_difference(last, split, first, second))
+  lines.append(_growth(data, split))
+  tokens = {
+    method: np.mean([o.tokens for d in last for o in d[split, method].values()])
+    for method in _COLUMNS
+    if (split, method) in last[0]
+  }
+  said = ", ".join(f"{m} {t:.0f}" for m, t in tokens.items())
+  return [*lines, "", f"Generated tokens per problem, last round: {said}."]
+
+
+def _of_ppm(runs: list[dict], rounds: list[int]) -> list[str]:
+  """Returns the table of the PPM's accuracy on held-out pairs."""
   rows = []
   for r in filter(None, rounds):
     found = [p for run in runs for p in run["ppm"] if p["round"] == r]
@@ -121,8 +132,7 @@ def tables(folders: list[pathlib.Path]) -> str:
       cells.append(spread([p[kind]["accuracy"] for p in found if kind in p]))
     cells.append(f"{np.mean([p['pairs'] for p in found]):.0f}")
     rows.append(cells)
-  head = ["Round", "Step pairs", "Final pairs", "Pairs trained on"]
-  return "\n".join([*lines, *grid(head, rows)])
+  return grid(["Round", "Step pairs", "Final pairs", "Pairs trained on"], rows)
 
 
 def _levels(data: dict[int, list[dict]], split: str) -> list[str]:

@@ -393,15 +393,9 @@ class Lines:
     print(json.dumps(self.found[-1]), flush=True)
 
 
-def main(_):
-  began = time.process_time()
-  lines = Lines()
-  tokenizer = load_tokenizer(BASE_MODEL)
-  found, decided = solved_by_all(
-    lambda text: len(encode_piece(tokenizer, text))
-  )
-  cells = sorted({cell for cell, _ in found})
-  for cell in cells:
+def show_cells(found: Curves, decided: dict[Cell, list], lines: Lines) -> None:
+  """Prints "siblings" and "point"; see above."""
+  for cell in _cells(found):
     picked, right, children = np.array(decided[cell]).T
     lines.show(
       "siblings",
@@ -422,10 +416,18 @@ def main(_):
       right=np.mean([each.right for each in curves], axis=0).tolist(),
       read=np.mean([each.read for each in curves], axis=0).tolist(),
     )
-  searches = sorted({name for _, name in found} - set(equal_cost.SAMPLED))
-  path = pathlib.Path(_SECONDS.value)
-  timed = path.read_text().splitlines() if _SECONDS.value else []
-  costs = by_cost(found, map(json.loads, timed))
+
+
+def show_gaps(costs: Mapping[str, Curves], lines: Lines) -> None:
+  """Prints "gap" and "pooled"; see above.
+
+  Args:
+    costs: see `by_cost`.
+    lines: prints them.
+  """
+  cells = _cells(costs["tokens"])
+  names = {name for _, name in costs["tokens"]}
+  searches = sorted(names - set(equal_cost.SAMPLED))
   for (by, curves), cell in itertools.product(costs.items(), cells):
     for name in searches:
       line = equal_cost.gaps(curves, [cell], name)
@@ -444,13 +446,23 @@ def main(_):
           line = equal_cost.gaps(curves, part, search)
           line = dict(flip=flip, method=search) | line
           lines.show("pooled", by=by, levels=name, slips=slips, **line)
+
+
+def draw(costs: Mapping[str, Curves], lines: Sequence[dict]) -> None:
+  """Writes the files that flags name: tables, and plots by steps and cost.
+
+  Args:
+    costs: see `by_cost`.
+    lines: all that were printed.
+  """
   if _TABLES.value:
-    pathlib.Path(_TABLES.value).write_text(equal_cost.tables(lines.found))
+    pathlib.Path(_TABLES.value).write_text(equal_cost.tables(lines))
   slip = max(map(float, _SLIPS.value))
   if _PLOT.value:
-    curves = equal_cost.figure(lines.found, slip, 0.1)
+    curves = equal_cost.figure(lines, slip, 0.1)
     picture = plot.svg(curves, x="steps", y="right, in %", linear=True)
     pathlib.Path(_PLOT.value).write_text(picture)
+  cells = _cells(costs["tokens"])
   hard = [cell for cell in cells if cell[0] >= 6 and cell[1:] == (slip, 0.1)]
   for by, curves in costs.items() if _BUDGETS.value else ():
     there = [each for each in _DRAWN if (hard[0], each) in curves]
@@ -460,6 +472,25 @@ def main(_):
     )
     name = by.lower().replace(",", "").replace(" ", "-")
     (pathlib.Path(_BUDGETS.value) / f"oracle-{name}.svg").write_text(picture)
+
+
+def _cells(found: Curves) -> list[Cell]:
+  return sorted({cell for cell, _ in found})
+
+
+def main(_):
+  began = time.process_time()
+  lines = Lines()
+  tokenizer = load_tokenizer(BASE_MODEL)
+  found, decided = solved_by_all(
+    lambda text: len(encode_piece(tokenizer, text))
+  )
+  path = pathlib.Path(_SECONDS.value)
+  timed = path.read_text().splitlines() if _SECONDS.value else []
+  costs = by_cost(found, map(json.loads, timed))
+  show_cells(found, decided, lines)
+  show_gaps(costs, lines)
+  draw(costs, lines.found)
   lines.show("done", seconds=time.process_time() - began)
 
 
