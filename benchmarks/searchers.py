@@ -321,21 +321,25 @@ def problems(
   return found
 
 
-def main(_) -> None:
+def work_of_round() -> list[Attempts]:
+  """Returns the work of problems as flags say, in the order of a round."""
   known = problems(_ROUND.value, _DRAWN.value, _SEED.value)
   luck = random.Random(_SEED.value)
   drawn = luck.choices(known, k=_PROBLEMS.value)
-  if _ORDERED.value:
-    ids = list(map(str, range(len(drawn))))
-    before = {}
-    for name, (attempts, outcome) in zip(ids, drawn, strict=True):
-      surprise = len(attempts) > 1 and luck.random() < _SURPRISES.value
-      before[name] = (
-        dataclasses.replace(outcome, right=1) if surprise else outcome
-      )
-    drawn = [drawn[place] for place in outcomes.hardest_first(ids, before)]
-    del ids, before
-  work = [attempts for attempts, _ in drawn]
+  if not _ORDERED.value:
+    return [attempts for attempts, _ in drawn]
+  before = {}
+  for number, (attempts, outcome) in enumerate(drawn):
+    surprise = len(attempts) > 1 and luck.random() < _SURPRISES.value
+    before[str(number)] = (
+      dataclasses.replace(outcome, right=1) if surprise else outcome
+    )
+  order = outcomes.hardest_first(list(before), before)
+  return [drawn[place][0] for place in order]
+
+
+def main(_) -> None:
+  work = work_of_round()
   total = sum(map(sum, work))
   print(
     f"round {_ROUND.value}: {len(work)} problems of {total / len(work):.0f} "
