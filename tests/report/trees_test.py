@@ -60,6 +60,9 @@ class CompactTest(parameterized.TestCase):
       packed = trees.compact(tree)
       self.assertFalse(any(packed["own_visits"]) or any(packed["own_sum"]))
 
+  def test_the_root_of_a_new_tree_is_tried(self):
+    self.assertEqual(trees.tried(Tree(PROBLEMS[0])).tolist(), [True])
+
   def test_failed_rollouts_that_are_backed_up(self):
     broken = testing.ToySum(("x += 1", "x += nope"), levels=2)
     failed = 0
