@@ -28,29 +28,62 @@ class Command:
     module: module whose `main(arguments)` runs it, with flags of its own, and
       returns the exit status; "" for commands of `main.py`.
     extra: extra of the package that installs the module's requirements.
+    reads: whether it reads a run and does not bind it, so settings may differ.
+    begins: whether it can be the first of a run, at its lowest round if it
+      takes --round. Others need a folder that holds a run, but for a branch.
+    apart: whether its processes work independently, unless they also train.
+    lowest: the lowest round.
+    newest: whether it takes the newest round if --round is not given.
   """
 
   does: str
   takes: tuple[str, ...] = ()
   module: str = ""
   extra: str = ""
+  reads: bool = False
+  begins: bool = False
+  apart: bool = False
+  lowest: int = 1
+  newest: bool = False
+
+  @property
+  def needs_round(self) -> bool:
+    """Whether --round has to be given."""
+    return "round" in self.takes and not self.newest
 
 
 _ROUND = ("round",)
 COMMANDS = {
-  "evolve": Command("runs or resumes all rounds of self-evolution"),
+  "evolve": Command(
+    "runs or resumes all rounds of self-evolution", begins=True
+  ),
   "rollout": Command(
-    "searches training problems; takes --round, as the next four", _ROUND
+    "searches training problems; takes --round, as the next four",
+    _ROUND,
+    begins=True,
+    apart=True,
   ),
   "extract": Command(
-    "chooses solutions and preference pairs in the trees", _ROUND
+    "chooses solutions and preference pairs in the trees",
+    _ROUND,
+    begins=True,
+    apart=True,
   ),
   "sft": Command("trains the policy on the solutions", _ROUND),
   "ppm": Command("trains the process preference model on the pairs", _ROUND),
-  "evaluate": Command("answers the held-out problems, by each method", _ROUND),
+  "evaluate": Command(
+    "answers the held-out problems, by each method",
+    _ROUND,
+    begins=True,
+    apart=True,
+    lowest=0,
+  ),
   "solve": Command(
     "answers a question, a file of them, or a person's in turn",
     ("question", "questions", "out", "method", *_ROUND),
+    reads=True,
+    lowest=0,
+    newest=True,
   ),
   "serve": Command(
     "answers over HTTP, by OpenAI's API and on a page",
@@ -64,7 +97,13 @@ COMMANDS = {
   ),
   "report": Command("writes the table and the page of a run's results"),
   "study": Command("compares methods, with the models of --round", _ROUND),
-  "compare": Command("compares this run with another", ("other", *_ROUND)),
+  "compare": Command(
+    "compares this run with another",
+    ("other", *_ROUND),
+    reads=True,
+    lowest=0,
+    newest=True,
+  ),
   "branch": Command(
     "takes over another run's work, up to the trees of --round",
     ("other", "at", *_ROUND),
@@ -72,6 +111,7 @@ COMMANDS = {
   "export": Command(
     "exports the training data or a model of --round",
     ("artifact", "push_to", *_ROUND),
+    reads=True,
   ),
   "check": Command(
     "checks whether a run can work, and estimates its cost", ("topology",)

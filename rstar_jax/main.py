@@ -27,6 +27,7 @@ from rstar_jax.storage import layout, logs, stopping, store
 
 if TYPE_CHECKING:
   from rstar_jax.pipeline.context import Context
+  from rstar_jax.pipeline.hosts import Host
 
 _CONFIG = flag.define_config()
 _WORKDIR = flags.DEFINE_string(
@@ -34,19 +35,6 @@ _WORKDIR = flags.DEFINE_string(
   None,
   "Folder of the run, or gs://BUCKET/NAME; the same folder resumes.",
 )
-# Stages, with their rounds, that can be the first of a run, as a branch can.
-# All others need a folder that holds a run.
-_FIRST = (("evolve", None), ("evaluate", 0), ("rollout", 1), ("extract", 1))
-# Stages that read a run and do not bind it, so their settings may differ.
-_READ = ("solve", "compare", "export")
-# Stages that work on one round, those that may have --round, and the lowest
-# round of each.
-_OF_ROUND = (*layout.STAGES, "study", "export", "branch")
-_ROUND_OR_NEWEST = ("solve", "compare")
-# Stages whose processes work independently. A rollout by reinforcement is not
-# among them, since it also trains.
-_APART = ("rollout", "extract", "evaluate")
-_FROM_ZERO = ("evaluate", "solve", "compare")
 _STAGE = flags.DEFINE_enum(
   "stage",
   "evolve",
@@ -156,7 +144,7 @@ def main(argv: list[str]) -> None:
       run()
   except stopping.Stopped:
     kept = "what is whole in the bucket"
-    if _STAGE.value in _READ:
+    if commands.COMMANDS[_STAGE.value].reads:
       kept = _OUT.value or "nothing"
     elif not store.is_remote(_WORKDIR.value):
       kept = status.kept(progress.look(store.path(_WORKDIR.value)))
@@ -260,11 +248,11 @@ def check_round(rounds: int) -> None:
   Raises:
     ValueError: the stage needs a round, or another one.
   """
-  stage, lowest = _STAGE.value, int(_STAGE.value not in _FROM_ZERO)
-  if _ROUND.value is None and stage not in _OF_ROUND:
+  command = commands.COMMANDS[_STAGE.value]
+  if _ROUND.value is None and not command.needs_round:
     return
-  if _ROUND.value is None or not lowest <= _ROUND.value <= rounds:
-    raise ValueError(f"{stage} needs --round={lowest}..{rounds}")
+  if _ROUND.value is None or not command.lowest <= _ROUND.value <= rounds:
+    raise ValueError(f"{_STAGE.value} needs --round={command.lowest}..{rounds}")
 
 
 def tell() -> None:
@@ -293,57 +281,22 @@ def foresee() -> bool:
 
 def run() -> None:
   """Runs the command."""
-  from rstar_jax.evaluation import results_tables
-  from rstar_jax.pipeline import (
-    branching,
-    checks,
-    export,
-    hosts,
-    results,
-    study,
-    study_tables,
-  )
+  from rstar_jax.pipeline import checks, hosts
   from rstar_jax.pipeline import run as evolve
   from rstar_jax.report import page
 
-  config, stage, round_ = _CONFIG.value, _STAGE.value, _ROUND.value
-  alone = _of_no_run()
-  if alone:
-    round_ = 0
-  else:
-    workdir = store.path(_WORKDIR.value)
-    store.check(workdir)
-    alone = (stage, round_) == ("solve", 0) and not checks.has_run(workdir)
-  other = store.path(_OTHER.value) if _OTHER.value else None
-  if other is not None:
-    checks.find_run(other)
-  if stage not in _READ:
-    check_round(len(config.rounds))
-    if stage != "branch" and (stage, round_) not in _FIRST:
-      checks.find_run(workdir)
-    checks.check_identity(config, workdir)
-  elif not alone:
-    check_round(len(checks.find_run(workdir).rounds))
-    checks.check_models(config, workdir)
-  host = hosts.Host()
-  placed = _COORDINATOR.value, _PROCESSES.value, _PROCESS.value
-  algorithm = config.rounds[round_ - 1].algorithm if round_ else "sft"
-  if _DISTRIBUTED.value:
-    apart = stage in _APART and (stage != "rollout" or algorithm == "sft")
-    host = hosts.place(*placed[1:]) if apart else hosts.join(*placed)
-  elif any(each is not None for each in placed):
-    raise ValueError(
-      "--coordinator, --processes and --process are for --distributed"
-    )
+  config, stage = _CONFIG.value, _STAGE.value
+  reads = commands.COMMANDS[stage].reads
+  workdir, round_, other = find()
+  host = place(round_)
   hosts.check_devices()
   # Before the folder is created, or bound to a config that cannot run.
   checks.check_base(config)
-  if stage not in ("report", *_READ):
+  if stage != "report" and not reads:
     evaluation = stage in ("evaluate", "study")
     checks.check_data(config, evaluation=evaluation)
   with contextlib.ExitStack() as stack:
-    if alone:
-      # The base model has no run, so the workdir is temporary.
+    if workdir is None:
       workdir = store.path(stack.enter_context(tempfile.TemporaryDirectory()))
     own = layout.host_folder(workdir, host.index)
     if stage in ("evolve", *layout.STAGES):
@@ -353,38 +306,107 @@ def run() -> None:
       studied = layout.stage_folder(workdir, round_, layout.STUDY)
       stack.enter_context(alone_lib.alone(studied))
     quiet = not flags.FLAGS["verbosity"].present
-    file = None if stage in _READ else own / layout.LOG
+    file = None if reads else own / layout.LOG
     stack.enter_context(logs.to_file(file, quiet=quiet))
     context = stack.enter_context(
-      evolve.open_run(config, workdir, host, reads=stage in _READ)
+      evolve.open_run(config, workdir, host, reads=reads)
     )
-    text = ""
     if stage == "evolve" and host.leads:
       outside.say(f"see it go: rstar_jax watch {workdir}", sys.stderr)
-    if stage in ("evolve", "report"):
-      make = evolve.evolve if stage == "evolve" else results.write
-      result = make(context)  # On every host; only the first prints the result.
-      text = results_tables.markdown(result) if host.leads else ""
-    elif stage == "solve":
-      text = answer(context, round_)
-    elif stage == "study":
-      study.study(context, round_)
-      text = study_tables.render(context, round_) if host.leads else ""
-    elif stage == "export":
-      if host.leads:
-        what, push_to = _ARTIFACT.value, _PUSH_TO.value or ""
-        text = export.export(context, round_, what, push_to)
-    elif stage == "branch":
-      if host.leads:
-        text = branching.branch(context, other, round_, _AT.value)
-    elif stage == "compare":
-      text = study_tables.compare(context, other, round_)
-    else:
-      evolve.STAGES[stage](context, round_)
+    text = do(context, round_, other)
     if text and host.leads:
       outside.say(text)
     if stage in ("evolve", "report") and host.leads:
       outside.say(page.try_write(workdir))
+
+
+def find() -> tuple[store.Path | None, int | None, store.Path | None]:
+  """Returns the run's folder, the round and the other run's folder.
+
+  Where the base model is asked without a run, there is no folder, and the round
+  is 0.
+
+  Raises:
+    ValueError: a folder does not hold what the command needs; or --round is
+      missing or out of range.
+  """
+  from rstar_jax.pipeline import checks
+
+  config, stage, round_ = _CONFIG.value, _STAGE.value, _ROUND.value
+  command = commands.COMMANDS[stage]
+  if _of_no_run():
+    return None, 0, None
+  workdir = store.path(_WORKDIR.value)
+  store.check(workdir)
+  if (stage, round_) == ("solve", 0) and not checks.has_run(workdir):
+    return None, 0, None
+  other = store.path(_OTHER.value) if _OTHER.value else None
+  if other is not None:
+    checks.find_run(other)
+  if command.reads:
+    check_round(len(checks.find_run(workdir).rounds))
+    checks.check_models(config, workdir)
+    return workdir, round_, other
+  check_round(len(config.rounds))
+  begins = command.begins and round_ in (None, command.lowest)
+  if not begins and stage != "branch":
+    checks.find_run(workdir)
+  checks.check_identity(config, workdir)
+  return workdir, round_, other
+
+
+def place(round_: int | None) -> "Host":
+  """Returns this process as a host of the run, joined with others if needed.
+
+  Raises:
+    ValueError: the flags or the environment do not say which process it is.
+  """
+  from rstar_jax.pipeline import hosts
+
+  placed = _COORDINATOR.value, _PROCESSES.value, _PROCESS.value
+  if _DISTRIBUTED.value:
+    stage = _STAGE.value
+    rounds = _CONFIG.value.rounds
+    # Reinforcement trains while it rolls out.
+    trains = stage == "rollout" and rounds[round_ - 1].algorithm != "sft"
+    apart = commands.COMMANDS[stage].apart and not trains
+    return hosts.place(*placed[1:]) if apart else hosts.join(*placed)
+  if any(each is not None for each in placed):
+    raise ValueError(
+      "--coordinator, --processes and --process are for --distributed"
+    )
+  return hosts.Host()
+
+
+def do(context: "Context", round_: int | None, other: store.Path | None) -> str:
+  """Does the command's work in an open run; returns the text to print."""
+  from rstar_jax.evaluation import results_tables
+  from rstar_jax.pipeline import branching, export, results, study, study_tables
+  from rstar_jax.pipeline import run as evolve
+
+  stage, leads = _STAGE.value, context.host.leads
+  text = ""
+  if stage in ("evolve", "report"):
+    make = evolve.evolve if stage == "evolve" else results.write
+    result = make(context)  # On every host; only the first prints the result.
+    text = results_tables.markdown(result) if leads else ""
+  elif stage == "solve":
+    text = answer(context, round_)
+  elif stage == "study":
+    study.study(context, round_)
+    text = study_tables.render(context, round_) if leads else ""
+  elif stage == "export":
+    if leads:
+      what, push_to = _ARTIFACT.value, _PUSH_TO.value or ""
+      text = export.export(context, round_, what, push_to)
+  elif stage == "branch":
+    if leads:
+      text = branching.branch(context, other, round_, _AT.value)
+  elif stage == "compare":
+    text = study_tables.compare(context, other, round_)
+  else:
+    evolve.STAGES[stage](context, round_)
+  return text
 
 
 def answer(context: "Context", round_: int | None) -> str:

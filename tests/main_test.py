@@ -368,6 +368,57 @@ class MainTest(parameterized.TestCase):
   def test_solve_without_a_question(self, arguments, message):
     self.assert_one_line(self.run_main("--stage=solve", *arguments), message)
 
+  @parameterized.parameters(
+    (["--stage=evolve"],),
+    (["--stage=evaluate", "--round=0"],),
+    (["--stage=rollout", "--round=1"],),
+    (["--stage=extract", "--round=1"],),
+    (["--stage=branch", "--round=2", "--other=RUN"],),
+  )
+  def test_what_begins_a_run(self, arguments):
+    self.bind("round_0")
+    other, self.workdir = self.workdir, self.folder / "new"
+    arguments = [each.replace("RUN", str(other)) for each in arguments]
+    with mock.patch.object(
+      hosts, "check_devices", side_effect=ValueError("it begins")
+    ):
+      self.assert_one_line(self.run_main(*arguments), "it begins")
+
+  def test_a_config_with_fewer_rounds_than_the_run(self):
+    self.bind("round_0")
+    fewer = pathlib.Path(self.config).read_text()
+    fewer = fewer.replace("return tiny_run", "config = tiny_run")
+    fewer += "  config.rounds = config.rounds[:1]\n  return config\n"
+    config = self.write("fewer.py", fewer)
+    with (
+      mock.patch.object(questions.Asking, "of") as opened,
+      mock.patch.object(questions, "answer_one", return_value="said"),
+    ):
+      opened.return_value.describe.return_value = "who"
+      code, out, err = self.run_main(
+        "--stage=solve", "--question=x", "--round=2", config=config
+      )
+    self.assertEqual((code, out), (0, "said\n"), err)
+    self.assert_one_line(
+      self.run_main("--stage=export", "--round=2", config=config),
+      "rstar_jax extract --round=2",
+    )
+
+  def test_questions_of_the_run_s_task(self):
+    self.bind("round_0")
+    with (
+      mock.patch.object(questions.Asking, "of") as opened,
+      mock.patch.object(questions, "answer_file", return_value="done"),
+      mock.patch.object(questions, "read", return_value=[]) as read,
+    ):
+      opened.return_value.describe.return_value = "who"
+      code, _, err = self.run_main("--stage=solve", "--questions=task:dev")
+    self.assertEqual(code, 0, err)
+    context = opened.call_args.args[0]
+    read.assert_called_once_with(
+      "task:dev", context.config.eval.data, context.task
+    )
+
   def test_methods_are_those_of_the_solver(self):
     flag = flags.FLAGS["method"]
     self.assertEqual(tuple(flag.parser.enum_values), solve.METHODS)
@@ -425,7 +476,18 @@ class MainTest(parameterized.TestCase):
 
   @parameterized.parameters(
     (["--processes=2"], "are for --distributed"),
-    (["--distributed", "--process=0"], "go together"),
+    (["--distributed", "--process=0"], "--coordinator, --processes and --pr"),
+    (
+      [
+        *("--distributed", "--process=0", "--stage=rollout", "--round=1"),
+        "--config.rounds[0].algorithm=grpo",
+      ],
+      "--coordinator, --processes and --process go together",
+    ),
+    (
+      ["--distributed", "--process=0", "--stage=extract", "--round=1"],
+      "rstar_jax: --processes and --process go together",
+    ),
     (
       ["--distributed", "--process=0", "--stage=rollout", "--round=1"],
       "--processes and --process go together",
