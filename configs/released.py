@@ -17,15 +17,8 @@ import rstar_jax as rj
 
 
 def get_config() -> rj.Config:
-  """Returns the config of a run, with the paper's hyper-parameters."""
+  """Returns the config of a run; defaults are the paper's hyper-parameters."""
   config = rj.Config()
-  # 2 epochs, batches of 128, and 1 epoch, batches of 512; both at 7e-6, linear.
-  config.sft = rj.TrainConfig(
-    epochs=2, batch_size=128, learning_rate=7e-6, schedule="linear"
-  )
-  config.ppm = rj.TrainConfig(
-    epochs=1, batch_size=512, learning_rate=7e-6, schedule="linear"
-  )
   # Overridden on the command line; they replace the search.
   config.extract.sft_source = "rstar_sft.json"
   config.extract.pairs_source = "rstar_ppm.json"
