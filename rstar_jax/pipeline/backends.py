@@ -166,9 +166,7 @@ class ModelBackend:
     self._before = self._compiled.programs, self._compiled.seconds
     self.score: Scores | None = None
     if reward in ppm_lib.KINDS:
-      trained_in = (
-        models.ppm_round(context, round_) if reward == "ppm" else round_
-      )
+      trained_in = models.trained_in(context, round_, reward)
       if not trained_in:
         raise ValueError(
           f"no round up to {round_} made preference pairs, so there is no "

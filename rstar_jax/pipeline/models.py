@@ -49,6 +49,14 @@ def ppm_round(context: Context, round_: int) -> int:
   return 0
 
 
+def trained_in(context: Context, round_: int, reward: str) -> int:
+  """Returns the round that trained a round's "ppm", "orm" or "pqm"; 0 for none.
+
+  Only PPMs are those of an earlier round, see `ppm_round`.
+  """
+  return ppm_round(context, round_) if reward == "ppm" else round_
+
+
 def search_mesh(config: Config) -> jax.sharding.Mesh | None:
   """Returns the mesh of this host's devices, None for a single device."""
   return meshes.of_field(

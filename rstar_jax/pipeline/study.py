@@ -331,9 +331,7 @@ def _held_out(
   """
   seed, one_in = context.config.seed, ppm.one_in(context.config)
   if reward in ppm_lib.KINDS:
-    trained_in = (
-      models.ppm_round(context, round_) if reward == "ppm" else round_
-    )
+    trained_in = models.trained_in(context, round_, reward)
     one_in = ppm.kept_out_of(context, trained_in, reward)
   shards = []
   for part in pools.parts(extract.tree_folders(context, round_)):
