@@ -123,16 +123,7 @@ def train(
   if updates:
     settings = dataclasses.replace(settings, updates=updates)
     given = {"updates": updates}
-  if manifests.read(rows) is None:
-    context.finished(round_, "pairs")  # Each host says so if it is not.
-    finish(
-      context.host,
-      rows,
-      lambda: _pack(context, round_, kind, rows, settings) | given,
-    )
-  packed = manifests.read(rows)
-  if not packed["items"]:
-    raise _nothing(round_, kind)
+  packed = _packed(context, round_, kind, rows, settings, given)
   mesh = models.train_mesh(config)
   model = ppm_from_policy(
     models.load_policy(context, round_, train=settings, mesh=mesh),
@@ -197,6 +188,40 @@ def _nothing(round_: int, kind: str) -> NothingToLearn:
 
 def _seed(context: Context, round_: int) -> int:
   return rng.seed_for(context.config.seed, "ppm", round_)
+
+
+def _packed(
+  context: Context,
+  round_: int,
+  kind: str,
+  folder: store.Path,
+  settings: TrainConfig,
+  given: dict[str, Any],
+) -> dict[str, Any]:
+  """Returns the manifest of a model's training data, made at its first call.
+
+  Args:
+    context: the run.
+    round_: from 1.
+    kind: see `config.reward`.
+    folder: the folder of the data.
+    settings: of the training.
+    given: further fields of the manifest.
+
+  Raises:
+    NothingToLearn: see `train`.
+  """
+  if manifests.read(folder) is None:
+    context.finished(round_, "pairs")  # Each host says so if it is not.
+    finish(
+      context.host,
+      folder,
+      lambda: _pack(context, round_, kind, folder, settings) | given,
+    )
+  packed = manifests.read(folder)
+  if not packed["items"]:
+    raise _nothing(round_, kind)
+  return packed
 
 
 def _pack(
