@@ -27,7 +27,7 @@ from rstar_jax.inference.page_memory import PageMemory
 from rstar_jax.inference.runs import Request, Run, Shard
 from rstar_jax.inference.sizes import BLOCK, Sizes
 from rstar_jax.models import int8, paged_attention, sharding
-from rstar_jax.models.config import PAGE
+from rstar_jax.models.config import PAGE, ModelConfig
 from rstar_jax.models.kernels import build
 from rstar_jax.models.step import stacked
 from rstar_jax.models.transformer import Transformer, reconfigured
@@ -48,6 +48,22 @@ _AHEAD = 4
 def _prefill(params, pages, plan, by_path, *, structure, options):
   model = structure.merge(params)
   return programs.prefill(model, pages, plan, by_path, options)
+
+
+def kernels_for(
+  config: EngineConfig,
+  model: ModelConfig,
+  mesh: jax.sharding.Mesh | jax.sharding.AbstractMesh | None,
+  backend: str,
+) -> paged_attention.Kind:
+  """Returns the kernels of an engine; see `paged_attention.kind_for`.
+
+  Raises:
+    ValueError: an engine with this config cannot hold such a model there.
+  """
+  if config.weights == "int8":
+    int8.check(model)
+  return paged_attention.kind_for(config.kernels, model, mesh, backend)
 
 
 def _computed(model: Transformer) -> dict[str, Any]:
@@ -120,9 +136,7 @@ class PagedModel(abc.ABC):
       busy: None makes one.
       lock: None makes one.
     """
-    kind = paged_attention.kind_for(
-      config.kernels, model.config, mesh, jax.default_backend()
-    )
+    kind = kernels_for(config, model.config, mesh, jax.default_backend())
     layers = model.config.num_layers
     if kind == "cpp":
       build.load()

@@ -14,8 +14,14 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from rstar_jax.models.config import ModelConfig
+
 # Symmetric: -128 is not used.
 _MOST = 127
+_DENSE = (
+  "engine.weights='int8' is of dense models, and this one has experts: set it "
+  "to 'float' in another --workdir"
+)
 
 
 @jax.tree_util.register_dataclass
@@ -67,6 +73,12 @@ def _quantize(weight: jax.Array, outputs: int) -> Int8:
   return Int8(jnp.clip(values, -_MOST, _MOST).astype(jnp.int8), scales)
 
 
+def check(config: ModelConfig) -> None:
+  """Raises the ValueError of `quantized`, if it would, by a model's config."""
+  if config.experts():
+    raise ValueError(_DENSE)
+
+
 def quantized(params: Any) -> Any:
   """Returns parameters with `Int8` in the place of matrices that steps read.
 
@@ -96,10 +108,7 @@ def quantized(params: Any) -> Any:
 def _quantized(variable: nnx.Variable) -> nnx.Variable:
   axes, weight = variable.get_metadata()["axes"], variable.get_value()
   if "experts" in axes:
-    raise ValueError(
-      "engine.weights='int8' is of dense models, and this one has experts: "
-      "set it to 'float' in another --workdir"
-    )
+    raise ValueError(_DENSE)
   if "embed" not in axes or len(axes) == 1 or isinstance(weight, Int8):
     return variable
   # Of a matrix, the model's width is all of the outputs or all of the inputs.

@@ -59,6 +59,11 @@ def kind_for(
         f"softcap={model.attention_softcap}, sinks={model.sinks}: set it to "
         "'auto' in another --workdir"
       )
+    case "pallas" | "ragged" if backend != "tpu":
+      raise ValueError(
+        f"engine.kernels={asked!r} is for TPUs, and here is {backend}: set it "
+        "to 'auto' in another --workdir"
+      )
     case "ragged" if model.sinks:
       raise ValueError(
         "engine.kernels='ragged' has no sinks, which the model's attention "

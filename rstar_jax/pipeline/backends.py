@@ -82,18 +82,22 @@ def score_of(
   return reward.load_reward(name, config.engine, dtype, **shared)
 
 
-def check_score(name: str) -> None:
+def check_score(name: str, config: Config) -> None:
   """Checks what `score_of` loads, without reading the values of its tensors.
 
   Raises:
-    ValueError: it is no reward model, or its form is not known; one line.
+    ValueError: it is no reward model, its form is not known, or the config's
+      engine cannot hold it; one line.
   """
   if plugins.names_one(name):
     return  # Validation has loaded the function.
   if folder := _own_ppm(name):
     folders.check_ppm(folder)
+    served = config.servers.ppm
   else:
-    reward.described(name)
+    folder, served = reward.described(name).folder, config.servers.reward
+  if not served:
+    models.check_engine(config, folder)
 
 
 def _own_ppm(name: str) -> str:

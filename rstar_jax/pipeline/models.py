@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from rstar_jax.config.schema import Config, TrainConfig
 from rstar_jax.hf import folders, saving
 from rstar_jax.hf.tokenizers import load_tokenizer
+from rstar_jax.inference.paged_model import kernels_for
 from rstar_jax.models import meshes, sharding, vocabulary
 from rstar_jax.models.transformer import Transformer
 from rstar_jax.pipeline.context import Context
@@ -115,6 +116,25 @@ def check_saved(tokenizer: HfTokenizer, name: store.Path | str) -> None:
     ValueError: see `saving.check`; or the model is none that loads.
   """
   saving.check(folders.read_config(name)[0], tokenizer, str(name))
+
+
+def check_engine(config: Config, name: store.Path | str) -> None:
+  """Checks, by its config.json alone, that an engine can hold a model.
+
+  Which kernels there are is known only where the search runs: with Ray that is
+  elsewhere.
+
+  Raises:
+    ValueError: see `paged_model.kernels_for`; or the model is none that loads.
+  """
+  dtype = config.policy.dtype
+  model = dataclasses.replace(
+    folders.read_config(name)[0], dtype=dtype, param_dtype=dtype
+  )
+  engine = config.engine
+  if config.ray.address:
+    engine = dataclasses.replace(engine, kernels="auto")
+  kernels_for(engine, model, search_mesh(config), jax.default_backend())
 
 
 def _tokenizer_of(context: Context, name: str) -> HfTokenizer:

@@ -144,8 +144,9 @@ def _check_stages(context: Context) -> None:
 
   Raises:
     ValueError: `search` sets what rounds do; the devices cannot train; the base
-      model, a named policy, start of SFT or reward model is not usable; or no
-      model can write a step in round 1; one line that says what to do.
+      model, a named policy, start of SFT or reward model is not usable, or not
+      by the config's engine; or no model can write a step in round 1; one line
+      that says what to do.
   """
   config = context.config
   rollout.check_search(context)
@@ -159,11 +160,13 @@ def _check_stages(context: Context) -> None:
     models.check_policy(context, config.sft_from)
   rewards = {each.ppm for each in config.rounds} | {config.eval.reward_model}
   for name in sorted(rewards - {""}):
-    backends.check_score(name)
+    backends.check_score(name, config)
   _check_writer(context)
   models.check_rows(context.tokenizer, models.base(config))
   for name in _starts(config):
     models.check_saved(context.tokenizer, name)
+  for name in _on_engines(config):
+    models.check_engine(config, name)
 
 
 def _starts(config: Config) -> list[str]:
@@ -177,6 +180,18 @@ def _starts(config: Config) -> list[str]:
     else:
       starts.add(each.policy or last)
   return sorted(starts - {""})
+
+
+def _on_engines(config: Config) -> list[str]:
+  """Returns the models that searches load, or whose descendants they load."""
+  found: set[str] = set()
+  samples = not (config.policy.backend or config.servers.policy)
+  if samples:
+    found = {str(models.base(config)), *(each.policy for each in config.rounds)}
+  # A PPM is a policy with another head.
+  if samples or not config.servers.ppm:
+    found.update(_starts(config))
+  return sorted(found - {""})
 
 
 def _check_writer(context: Context) -> None:

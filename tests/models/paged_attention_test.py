@@ -73,7 +73,8 @@ class KindTest(parameterized.TestCase):
   def test_kernels_are_those_of_the_machine(self, backend, compiler, of, want):
     mesh = of and mock.Mock(size=of)
     with mock.patch.object(build, "available", return_value=compiler):
-      for asked, found in (("auto", want), ("xla", "xla")):
+      same = ("xla", "pallas", "ragged") if backend == "tpu" else ("xla",)
+      for asked, found in (("auto", want), *zip(same, same, strict=True)):
         self.assertEqual(kind_for(asked, CONFIG, mesh, backend), found)
 
   @parameterized.parameters(
@@ -82,6 +83,9 @@ class KindTest(parameterized.TestCase):
     ("cpp", "cpu", None, {"head_dim": 8}, "heads of 8"),
     ("cpp", "cpu", None, {"attention_softcap": 5.0}, "softcap=5"),
     ("ragged", "tpu", None, {"sinks": True}, "'ragged' has no sinks"),
+    ("pallas", "cpu", None, {}, "'pallas' is for TPUs, and here is cpu: set"),
+    ("pallas", "gpu", 2, {}, "'pallas' is for TPUs, and here is gpu"),
+    ("ragged", "gpu", None, {}, "'ragged' is for TPUs, and here is gpu"),
   )
   def test_kernels_that_cannot_run_are_refused(
     self, asked, backend, of, changes, message

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import json
 import pathlib
+import shutil
 import tempfile
 import types
 from unittest import mock
@@ -307,6 +308,13 @@ class RefusedTest(absltest.TestCase):
     self.assertEmpty(self.device.made)
     self.assertFalse((self.context.workdir / "round_0").exists())
 
+  def assert_goes_on(self):
+    first = mock.patch.object(
+      run.evaluate, "evaluate", side_effect=KeyboardInterrupt
+    )
+    with first, self.assertRaises(KeyboardInterrupt):
+      run.evolve(self.context)
+
   def test_a_mesh_that_does_not_cut_the_batches(self):
     mesh = jax.sharding.AbstractMesh((1, 3, 1), ("data", "fsdp", "tensor"))
     with mock.patch.object(models, "train_mesh", lambda config: mesh):
@@ -416,6 +424,50 @@ class RefusedTest(absltest.TestCase):
     saving.save_policy(model, policy)
     self.change(2, ppm=f"ppm:{policy}")
     self.assert_refused(f"^{policy}.* lacks .* not a PPM of ours")
+
+  def test_a_model_that_the_engine_cannot_hold(self):
+    config = self.context.config
+    golden = pathlib.Path(__file__).resolve().parents[1] / "golden"
+    folder = str(self.context.workdir.parent / "experts")
+    shutil.copytree(golden / "qwen3_moe", folder)
+    self.context.tokenizer.save(folder)
+    dense = config.policy.path
+    config.engine.weights = "int8"
+    config.remote.url = "http://localhost:9/v1"  # It would be asked first.
+    config.policy.path = folder
+    words = "^engine.weights='int8' is of dense models"
+    with mock.patch.object(models, "check_rows"):
+      self.assert_refused(words)
+      # The PPM, which is trained from it, is not on servers.
+      config.servers.policy = "http://localhost:9/v1"
+      self.assert_refused(words)
+      config.servers.ppm = config.servers.policy
+      self.assert_goes_on()
+    config.policy.path = dense
+    config.servers.policy = config.servers.ppm = ""
+    self.assert_goes_on()
+    self.change(2, policy=folder)
+    with mock.patch.object(models, "check_policy"):
+      self.assert_refused(words)
+    self.change(2, policy="")
+    config.engine.weights = "float"
+    config.engine.kernels = "pallas"
+    self.assert_refused("^engine.kernels='pallas' is for TPUs")
+    # Searchers of Ray may have TPUs.
+    config.ray.address = "auto"
+    self.assert_goes_on()
+
+  def test_a_reward_model_that_the_engine_cannot_hold(self):
+    config = self.context.config
+    name = str(self.context.workdir.parent / "reward")
+    reward_cases.write(pathlib.Path(name), "qwen")
+    config.eval.reward_model = name
+    config.policy.backend = "module:function"
+    config.servers.ppm = "http://localhost:9/v1"
+    config.engine.kernels = "ragged"
+    self.assert_refused("^engine.kernels='ragged' is for TPUs")
+    config.servers.reward = "http://localhost:9/v1"
+    self.assert_goes_on()
 
   def test_a_reward_model_of_unknown_form(self):
     name = str(self.context.workdir.parent / "reward")

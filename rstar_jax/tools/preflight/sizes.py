@@ -9,6 +9,7 @@ import math
 from jax.sharding import AbstractMesh
 
 from rstar_jax.config.schema import Config
+from rstar_jax.inference.paged_model import kernels_for
 from rstar_jax.models import meshes, sharding
 from rstar_jax.models.config import ModelConfig
 from rstar_jax.pipeline import models
@@ -44,8 +45,14 @@ def of_chips(config: Config, where: Slice, grace: float) -> Findings:
     made[name] = mesh
     yield _divides(name, model, mesh)
   if mesh := made.get("search_mesh"):
-    yield _search_memory(config, model, where, mesh)
-    yield from _compared(config, model, where, mesh)
+    try:
+      if any(memory.loaded(config)):
+        kernels_for(config.engine, model, mesh, "tpu")
+    except ValueError as error:
+      yield Finding("error", "engine", one_line(error))
+    else:
+      yield _search_memory(config, model, where, mesh)
+      yield from _compared(config, model, where, mesh)
   if mesh := made.get("train_mesh"):
     for name in _trainings(config):
       yield from _training(config, model, where, mesh, name, grace)
@@ -102,10 +109,9 @@ def _search_memory(
   advice = f"set config.engine.pages={max(pages, 0)}"
   if pages < 2 * programs.sizes_of(config, sharding.row_shards(mesh)).width:
     whose = "two models leave" if here > 1 else "the model leaves"
-    advice = (
-      f"{whose} no room for pages: raise config.search_mesh.tensor, or set "
-      "config.engine.weights=int8"
-    )
+    advice = f"{whose} no room for pages: raise config.search_mesh.tensor"
+    if config.engine.weights == "float" and not model.experts():
+      advice += ", or set config.engine.weights=int8"
   return _fit(about, held.total, has, parts, advice)
 
 

@@ -119,6 +119,28 @@ class SizesTest(parameterized.TestCase):
     said = found(config, "v5e-16")["sft memory"]
     self.assert_wrong(said, "set config.sft.accumulate=8")
 
+  def test_an_engine_that_cannot_hold_the_model(self):
+    config = qwen2_5_math_7b.get_config()
+    config.engine.kernels = "cpp"
+    findings = found(config, "v5e-16")
+    self.assert_wrong(findings["engine"], "is for one CPU device")
+    self.assertNotIn("search memory", findings)
+    config.servers.policy = config.servers.ppm = "http://a/v1"
+    self.assertNotIn("engine", found(config, "v5e-16"))
+
+  def test_experts_are_not_told_to_take_int8(self):
+    config = qwen2_5_math_7b.get_config()
+    config.policy.path = str(_ROOT / "tests" / "golden" / "qwen3_moe")
+    config.engine.weights = "int8"
+    findings = found(config, "v5e-16")
+    self.assert_wrong(findings["engine"], "this one has experts")
+    config.engine.weights = "float"
+    # So many slots that their programs leave no room for pages.
+    config.engine.rows = 1 << 27
+    said = found(config, "v5e-16")["search memory"]
+    self.assert_wrong(said, "leave no room for pages: raise config")
+    self.assertNotIn("int8", said[1])
+
   def test_models_on_servers_take_no_memory_here(self):
     config = qwen2_5_math_7b.get_config()
     both = found(config, "v5e-16")
