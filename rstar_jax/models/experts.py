@@ -152,7 +152,7 @@ class Load(NamedTuple):
     shares: float32 [E], sums of each expert's shares in the softmax over all.
     peak: tokens of a layer's busiest expert, as a multiple of the mean.
     entropy: of the distribution of a layer's tokens over its experts, from 0
-      (one expert has all) to 1 (all have equally many).
+      (one of several has all) to 1 (all have equally many).
     layers: number of layers with experts.
   """
 
@@ -188,7 +188,9 @@ def load(logits: jax.Array, counts: jax.Array, mixture: Mixture) -> Load:
   shares = jnp.where(counts[..., None], jax.nn.softmax(logits), 0)
   shares = jnp.sum(shares, axis=range(counts.ndim))
   of = tokens / jnp.maximum(jnp.sum(tokens), 1)
-  entropy = jnp.sum(jax.scipy.special.entr(of)) / jnp.log(mixture.experts)
+  entropy = jnp.ones(())
+  if mixture.experts > 1:
+    entropy = jnp.sum(jax.scipy.special.entr(of)) / jnp.log(mixture.experts)
   return Load(
     tokens,
     shares,

@@ -237,9 +237,17 @@ class ModelTest(absltest.TestCase):
       ValueError, "engine.weights='int8' is of dense"
     ):
       int8.quantized(nnx.split(model)[1])
+    with self.assertRaisesRegex(ValueError, "this one has experts"):
+      int8.check(model.config)
+    int8.check(tiny_model())
 
 
 class LoadTest(absltest.TestCase):
+  def test_one_expert_has_as_many_tokens_as_all(self):
+    one = Mixture(experts=1, chosen=1, dim=7)
+    found = experts.load(jnp.zeros((5, 1)), jnp.ones(5, bool), one)
+    self.assertEqual((found.peak, found.entropy), (1, 1))
+
   def test_by_hand(self):
     """Four tokens, one of which is padding; experts with 2 of 3 each."""
     shares = np.array(
