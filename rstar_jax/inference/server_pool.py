@@ -136,11 +136,17 @@ class Servers:
     patience = self._patience if patience is None else patience
     until = time.monotonic() + patience
     wait = FIRST_WAIT
+
+    def attempt(server: _Server) -> Later | None:
+      try:
+        self._check_one(server, first=all_right)
+      except Later as error:
+        return error
+      return None
+
     with concurrent.futures.ThreadPoolExecutor(len(servers)) as pool:
       while True:
-        errors = list(
-          pool.map(lambda each: self._first_check(each, all_right), servers)
-        )
+        errors = list(pool.map(attempt, servers))
         if not all(errors):
           break
         if time.monotonic() >= until:
@@ -151,19 +157,6 @@ class Servers:
       if error:
         self._let_rest(server, error)
         logging.warning("%s %s; going on without it", server.url.url, error)
-
-  def _first_check(self, server: _Server, ends: bool) -> Later | None:
-    """Checks a server; returns the error if it does not answer.
-
-    Args:
-      server: any of them.
-      ends: whether a wrong one ends the run.
-    """
-    try:
-      self._check_one(server, first=ends)
-    except Later as error:
-      return error
-    return None
 
   def ask(
     self,
@@ -297,7 +290,7 @@ class Servers:
         logging.error("%s; going on without it", error)
         raise Later(f"is no server for this: {error}") from error
       self.proven = True
-    server.checked = True
+    server.checked, server.wrong = True, ""
 
   def _choose(
     self, tree: str, tried: set[_Server]

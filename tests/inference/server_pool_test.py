@@ -230,6 +230,20 @@ class ClockTest(absltest.TestCase):
     with self.assertRaisesRegex(ValueError, "has the old model$"):
       client.check(all_right=False)
 
+  def test_one_that_becomes_right_at_the_start_gets_work(self):
+    # It is asked again, since the other does not answer.
+    right = iter([False, True])
+
+    def check(url):
+      if url.url == "a" and not next(right):
+        raise ValueError("a has the old model")
+      url.post(b"", str)
+
+    client = self.make("a", "b", check=check)
+    self.urls["b"].script = [GONE] * 9
+    client.check(all_right=False)
+    self.assertEqual(self.ask(client), "a")
+
   def test_none_answers_at_the_start(self):
     client = self.make(
       "a", "b", patience=3.0, check=lambda url: url.post(b"", str)
