@@ -14,7 +14,12 @@ from absl import logging
 
 from rstar_jax.config.schema import EngineConfig
 from rstar_jax.inference import futures, programs, sampler
-from rstar_jax.inference.generated import BY_LENGTH, Generated, Stop
+from rstar_jax.inference.generated import (
+  BY_LENGTH,
+  Generated,
+  Stop,
+  check_request,
+)
 from rstar_jax.inference.pace import Pace
 from rstar_jax.inference.paged_model import Call, PagedModel
 from rstar_jax.inference.prefix_cache import Page
@@ -155,14 +160,9 @@ class Engine(PagedModel):
       ValueError: an empty prefix, or a limit or a temperature out of range.
     """
     del tree
-    if len(prefix) == 0:
-      raise ValueError("the prefix is empty: give at least one token")
-    if not 1 <= stop.limit <= self.max_new_tokens:
-      raise ValueError(f"limit={stop.limit} is not in 1..{self.max_new_tokens}")
     if temperature is None:
       temperature = self.config.temperature
-    if not 0 <= temperature < np.inf:
-      raise ValueError(f"temperature={temperature} is not 0 or above")
+    check_request(prefix, stop, self.max_new_tokens, temperature)
     prefix = np.asarray(prefix).tolist()
     seeds = np.asarray(seeds, np.uint32).tolist()
     request = _Expansion(prefix, seeds, stop, temperature)

@@ -18,7 +18,13 @@ from absl import logging
 
 from rstar_jax.config.schema import EngineConfig, ServersConfig, urls_of
 from rstar_jax.inference import futures, protocols
-from rstar_jax.inference.generated import BY_LENGTH, LOST, Generated, Stop
+from rstar_jax.inference.generated import (
+  BY_LENGTH,
+  LOST,
+  Generated,
+  Stop,
+  check_request,
+)
 from rstar_jax.inference.http_post import BadAnswer, PromptTooLong, Url
 from rstar_jax.inference.server_pool import Servers
 from rstar_jax.models.transformer import SCALES, Head
@@ -48,11 +54,10 @@ class Expected:
 
 
 class _Client(abc.ABC):
-  """A client of servers, with threads and counts.
+  """A client of servers, with threads.
 
   Attributes:
     servers: the client.
-    set_aside: requests without an answer that can be read.
   """
 
   def __init__(
@@ -61,7 +66,6 @@ class _Client(abc.ABC):
     config: ServersConfig,
     expected: Expected | None,
   ):
-    self.set_aside = 0
     self._config, self._expected = config, expected
     self._protocol = protocols.protocol_of(config)
     self.servers = Servers(urls, config, "servers", check=self._check)
@@ -101,6 +105,7 @@ class ServedEngine(_Client):
     max_new_tokens: longest step.
     generated_tokens: tokens sampled so far.
     too_long: prefixes so far that were too long to be expanded.
+    set_aside: requests without an answer that can be read.
   """
 
   def __init__(
@@ -121,7 +126,7 @@ class ServedEngine(_Client):
     """
     self._engine = engine
     self.max_new_tokens = engine.max_new_tokens
-    self.generated_tokens = self.too_long = 0
+    self.generated_tokens = self.too_long = self.set_aside = 0
     protocol = protocols.protocol_of(config)
     urls = [protocol.sampling_url(base) for base in urls_of(config.policy)]
     super().__init__(urls, config, expected)
@@ -141,19 +146,16 @@ class ServedEngine(_Client):
     the servers. A step that no server answers is empty, and its `stopped` is
     `LOST`.
     """
-    if len(prefix) == 0:
-      raise ValueError("the prefix is empty: give at least one token")
-    if not 1 <= stop.limit <= self.max_new_tokens:
-      raise ValueError(f"limit={stop.limit} is not in 1..{self.max_new_tokens}")
+    engine = self._engine
+    if temperature is not None:
+      engine = dataclasses.replace(engine, temperature=temperature)
+    check_request(prefix, stop, self.max_new_tokens, engine.temperature)
     if len(prefix) > self._engine.max_prefix_tokens:
       with self._lock:
         self.too_long += 1
       done: concurrent.futures.Future = concurrent.futures.Future()
       done.set_result([_TOO_LONG] * len(seeds))
       return done
-    engine = self._engine
-    if temperature is not None:
-      engine = dataclasses.replace(engine, temperature=temperature)
     requests = [
       protocols.SampleRequest(
         ids=np.asarray(prefix).tolist(),

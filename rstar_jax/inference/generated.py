@@ -1,6 +1,7 @@
 """A sampled step, in ids, and when it ends."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 # In the place of a stop id: the step ended by its length; or a server gave no
@@ -53,3 +54,25 @@ class Stop:
       and tuple(ids[-1 - len(word) : -1]) == word
       for word in self.words
     )
+
+
+def check_request(
+  prefix: Sequence[int], stop: Stop, longest: int, temperature: float
+) -> None:
+  """Checks what an engine is asked to sample; see `Engine.submit`.
+
+  Args:
+    prefix: ids.
+    stop: when a step ends.
+    longest: most tokens of a step.
+    temperature: of samples.
+
+  Raises:
+    ValueError: an empty prefix, or a limit or a temperature out of range.
+  """
+  if len(prefix) == 0:
+    raise ValueError("the prefix is empty: give at least one token")
+  if not 1 <= stop.limit <= longest:
+    raise ValueError(f"limit={stop.limit} is not in 1..{longest}")
+  if not 0 <= temperature < math.inf:
+    raise ValueError(f"temperature={temperature} is not 0 or above")

@@ -137,6 +137,19 @@ class StepsTest(TwoCase):
     self.assertEqual(found, empty[0])
     self.assertEqual(engine.too_long, 2)
 
+  def test_what_cannot_be_sampled_is_not_asked_for(self):
+    self.begin()
+    engine = self.engine()
+    for prefix, stop, options, words in (
+      ([], STOP, {}, "the prefix is empty"),
+      ([1], Stop(65), {}, "limit=65 is not in"),
+      ([1], STOP, {"temperature": -1.0}, "temperature=-1.0 is not"),
+      ([1], STOP, {"temperature": float("nan")}, "temperature=nan is not"),
+    ):
+      with self.assertRaisesRegex(ValueError, words):
+        engine.submit(prefix, SEEDS, stop, **options)
+    self.assertEmpty([each for one in self.both for each in one.asked])
+
   @parameterized.parameters(
     {"status": 429},
     {"status": 503},

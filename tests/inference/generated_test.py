@@ -1,8 +1,15 @@
 """Tests of when a step ends, by hand."""
 
+import math
+
 from absl.testing import absltest, parameterized
 
-from rstar_jax.inference.generated import LOST, Generated, Stop
+from rstar_jax.inference.generated import (
+  LOST,
+  Generated,
+  Stop,
+  check_request,
+)
 
 
 class GeneratedTest(parameterized.TestCase):
@@ -31,6 +38,19 @@ class GeneratedTest(parameterized.TestCase):
     self.assertTrue(stop.ends([0, 1, 5, 6, 3], 1))
     self.assertFalse(stop.ends([0, 5, 6, 3], 2))
     self.assertTrue(stop.ends([0, 8, 3], 1))
+
+  @parameterized.parameters(
+    ([], 3, 0.5, "the prefix is empty"),
+    ([1], 0, 0.5, "limit=0 is not in 1..3"),
+    ([1], 4, 0.5, "limit=4 is not in 1..3"),
+    ([1], 3, -0.1, "temperature=-0.1 is not 0 or above"),
+    ([1], 3, math.inf, "temperature=inf"),
+    ([1], 3, math.nan, "temperature=nan"),
+  )
+  def test_what_cannot_be_sampled(self, prefix, limit, temperature, words):
+    with self.assertRaisesRegex(ValueError, words):
+      check_request(prefix, Stop(limit), 3, temperature)
+    check_request([1], Stop(3), 3, 0.0)
 
 
 if __name__ == "__main__":
