@@ -37,11 +37,13 @@ from rstar_jax.types import Prefix
 _NOTE = re.compile(r"<<([^<>=]+)=([^<>=]+)>>")
 _NUMBER = r"(?:\d+(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+"
 # A calculation that ends where its note begins, with its equals sign; its
-# numbers may have units.
-_TERM = r"[$€£(\s]*(?:" + _NUMBER + r")%?(?:\s?/?[A-Za-z]+){0,2}[)\s]*"
-_CALCULATION = re.compile(
-  rf"{_TERM}(?:[-+*/x×÷]{_TERM})*=\s*[$€£]?\s*$",
-)
+# numbers may have units, of two words at most. A unit matches in one way
+# alone: with several, a long sum would take exponential time.
+_UNIT = r"(?:\s?/?[A-Za-z]+(?:(?:\s/?|/)[A-Za-z]+)?)?"
+_TERM = rf"[$€£(\s]*(?:{_NUMBER})%?{_UNIT}[)\s]*"
+_EQUALS = r"=\s*(?:[$€£]\s*)?$"
+_CALCULATION = re.compile(rf"{_TERM}(?:[-+*/x×÷]{_TERM})*{_EQUALS}")
+_ENDS_IN_ONE = re.compile(_EQUALS)
 _RESULT = re.compile(r"^\s*[$€£]?\s*-?(?:" + _NUMBER + r")%?")
 _TOKEN = re.compile(r"(" + _NUMBER + r")(%?)|([-+*/()])|\s+")
 # Numbers that a step may use though the question does not have them: of days,
@@ -190,13 +192,18 @@ def _code(
 
 def _comment(before: str, after: str) -> str:
   """Returns a sentence without its calculation."""
-  before = _CALCULATION.sub("", before)
-  after = _RESULT.sub("", after)
+  before = _without_calculation(before)
   # The line's next calculation belongs to another step.
-  after = _CALCULATION.sub("", after + " ") if "=" in after else after
+  after = _without_calculation(_RESULT.sub("", after))
   comment = re.sub(r"\s+", " ", f"{before} {after}").strip(" .,;:=$")
   comment = re.sub(r"\s+([,.;:])", r"\1", comment)
   return grammar.MARKER.sub("", comment)
+
+
+def _without_calculation(text: str) -> str:
+  """Returns a text without the calculation at its end."""
+  # Without the sign the pattern would try each number of a long sum.
+  return _CALCULATION.sub("", text) if _ENDS_IN_ONE.search(text) else text
 
 
 def _name(comment: str, taken: Mapping[str, Fraction]) -> str:
