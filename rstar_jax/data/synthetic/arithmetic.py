@@ -22,8 +22,9 @@ _OPERATORS = {
   ast.Mult: Fraction.__mul__,
   ast.Div: Fraction.__truediv__,
 }
-# Most characters of a step.
+# Most characters of a step, and bits of a value's numerator and denominator.
 _LENGTH = 2000
+_BITS = 10_000
 
 
 class Unclear(ValueError):
@@ -41,18 +42,21 @@ def execute(step: str, values: Values) -> tuple[Values, str]:
     The quantities after it, and its output: exact values, one per line.
 
   Raises:
-    Unclear: the step is not straight-line arithmetic.
+    Unclear: the step is not straight-line arithmetic, or has huge values.
     KeyError: it names an unknown quantity.
     ZeroDivisionError: it divides by zero.
   """
   after = dict(values)
   printed = []
-  for name, expression in _statements(step):
-    value = _value(expression, after)
-    if name is None:
-      printed.append(str(value))
-    else:
-      after[name] = value
+  try:
+    for name, expression in _statements(step):
+      value = _value(expression, after)
+      if name is None:
+        printed.append(str(value))
+      else:
+        after[name] = value
+  except RecursionError:
+    raise Unclear("nested too deeply") from None
   return after, "\n".join(printed)
 
 
@@ -89,11 +93,15 @@ def _value(node: ast.expr, values: Values) -> Fraction:
       return Fraction(str(number))  # As it is written, not as it is rounded.
     case ast.BinOp(left, operator, right) if type(operator) in _OPERATORS:
       operate = _OPERATORS[type(operator)]
-      return operate(_value(left, values), _value(right, values))
+      value = operate(_value(left, values), _value(right, values))
+      # Values of two lines can have more digits than fit into memory.
+      if max(map(int.bit_length, value.as_integer_ratio())) > _BITS:
+        raise Unclear("a value of thousands of digits")
+      return value
     case ast.UnaryOp(ast.USub(), operand):
       return -_value(operand, values)
     case ast.Call(ast.Name("Fraction"), [numerator], []):
       return _value(numerator, values)
     case ast.Call(ast.Name("Fraction"), [numerator, denominator], []):
-      return _value(numerator, values) / _value(denominator, values)
+      return _value(ast.BinOp(numerator, ast.Div(), denominator), values)
   raise Unclear(ast.unparse(node))

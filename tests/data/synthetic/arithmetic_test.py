@@ -51,6 +51,22 @@ class ExecuteTest(parameterized.TestCase):
     with self.assertRaises(arithmetic.Unclear):
       arithmetic.execute(step, {"x": Fraction(5)})
 
+  def test_what_is_too_deep_or_too_long_is_unclear(self):
+    signs, digits = "-" * 1900, "9" * 1900
+    for step in (
+      f"a = {signs}1",
+      f"a = {signs}[1]",
+      f"a = b = {signs}1",
+      f"a = {digits}\nprint(a * a * a)",
+      f"a = {digits}\na = Fraction(Fraction(1, a), a * a)",
+      "a = 7\n" + "a = a * a\n" * 100,
+    ):
+      with self.assertRaises(arithmetic.Unclear):
+        arithmetic.execute(step, {})
+    after, text = arithmetic.execute(f"a = {digits}\nprint(1 / a)", {})
+    self.assertEqual(after["a"], int(digits))
+    self.assertEqual(text, f"1/{digits}")
+
   def test_errors(self):
     with self.assertRaises(KeyError):
       arithmetic.execute("a = b", {})
