@@ -45,7 +45,8 @@ def sft_rows(
       )
     )
     answers = len(right) + len(wrong)
-    if right and len(right) < _least(problem, config) * answers:
+    # Not a product: 0.28 * 25 is above 7.
+    if right and len(right) / answers < _least(problem, config):
       low_share += 1
       continue
     candidates = _ordered(config.sft_choice, right, wrong, seed)

@@ -152,6 +152,16 @@ class SftRowsTest(parameterized.TestCase):
     self.assertEqual(stats["low_share"], 1 - rows_expected)
     self.assertEqual(stats["solved"], 1)
 
+  @parameterized.parameters((0.28, 1), (0.2800001, 0))
+  def test_a_share_that_a_float_rounds_up(self, least, rows_expected):
+    # 0.28 * 25 is above 7.
+    tree = make_tree(
+      *[(f"a{i}", 0.0, "1", 1.0, RIGHT) for i in range(7)],
+      *[(f"b{i}", 0.0, "2", -1.0, WRONG) for i in range(18)],
+    )
+    config = ExtractConfig(min_correct_share=least, sft_per_problem=1)
+    self.assertLen(trajectories.sft_rows([tree], config)[0], rows_expected)
+
   def test_the_share_is_asked_of_some_sources_alone(self):
     trees = [
       make_tree(
