@@ -113,8 +113,9 @@ def chat_template(render: Prompt = prompt, *, bos: bool = False) -> str:
     head, tail = prompt(question).split(f"{ASSISTANT}:")
     answer = f"{ASSISTANT}:{tail}"
   else:
-    before, _, after = render(question).partition(question)
-    head, answer = _literal(before) + question, _literal(after)
+    # It may show the question twice.
+    *before, after = map(_literal, render(question).split(question))
+    head, answer = question.join([*before, ""]), after
   return (
     ("{{ bos_token }}" if bos else "") + "{% for message in messages %}"
     "{% if message['role'] == 'assistant' %}"

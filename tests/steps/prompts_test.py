@@ -1,7 +1,7 @@
 """Tests of the prompts; the demonstrations are run."""
 
 import jinja2
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 
 from rstar_jax.config import plugins
 from rstar_jax.grading import answers
@@ -24,7 +24,7 @@ def with_braces(question):
   return f'\n{{% x %}} {{{{ y }}}} "q" \u00e9\n{question}\n\nGo:\n'
 
 
-class OwnPromptTest(absltest.TestCase):
+class OwnPromptTest(parameterized.TestCase):
   def test_is_checked(self):
     render = prompts.checked(plugins.wrap(with_braces, "task.prompt"))
     self.assertEqual(render("How?"), with_braces("How?"))
@@ -40,19 +40,22 @@ class OwnPromptTest(absltest.TestCase):
       ):
         prompts.checked(plugins.wrap(own, "task.prompt"))("How?")
 
-  def test_the_chat_template_renders_it(self):
+  @parameterized.parameters(
+    with_braces, lambda q: f"{q}\nAgain {{{{: {q}\nA:", lambda q: q + q
+  )
+  def test_the_chat_template_renders_it(self, render):
     template = jinja2.Environment(
       trim_blocks=True, lstrip_blocks=True
-    ).from_string(prompts.chat_template(with_braces))
+    ).from_string(prompts.chat_template(render))
     said = [{"role": "user", "content": "How {{ many }}?"}]
     self.assertEqual(
       template.render(messages=said, add_generation_prompt=True),
-      with_braces("How {{ many }}?"),
+      render("How {{ many }}?"),
     )
     both = [*said, {"role": "assistant", "content": "7"}]
     self.assertEqual(
       template.render(messages=both, eos_token="<eos>"),
-      with_braces("How {{ many }}?") + "7<eos>",
+      render("How {{ many }}?") + "7<eos>",
     )
 
 
