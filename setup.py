@@ -111,14 +111,14 @@ EXTRAS = {
 
 def read_version() -> str:
   """Returns `__version__` without importing the package."""
-  text = (ROOT / "rstar_jax" / "__init__.py").read_text()
+  text = (ROOT / "rstar_jax" / "__init__.py").read_text("utf-8")
   return re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE).group(1)
 
 
 def read_repository() -> str:
   """Returns the address that colab/README.md names, "" while it names none."""
   page = ROOT / "colab" / "README.md"
-  text = page.read_text() if page.exists() else ""
+  text = page.read_text("utf-8") if page.exists() else ""
   found = re.search(r"(?m)^\[repository\]: (https://\S+)$", text)
   return found[1] if found and "/OWNER/" not in found[1] else ""
 
@@ -129,7 +129,7 @@ def read_readme(repository: str, version: str) -> str:
   An index resolves no relative links: they become those of the version's tag.
   """
   readme = ROOT / "README.md"
-  text = readme.read_text() if readme.exists() else ""
+  text = readme.read_text("utf-8") if readme.exists() else ""
   if not repository:
     return text
 

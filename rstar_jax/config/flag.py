@@ -131,7 +131,7 @@ def _find(file: str) -> pathlib.Path:
 def _read(name: str) -> config_lib.Config:
   """Runs a file's get_config(), or reads a run's; see `load_config`."""
   if name.endswith(".json"):
-    return identity.from_json(epath.Path(name).read_text(), name)
+    return identity.from_json(epath.Path(name).read_text("utf-8"), name)
   file, colon, argument = name.partition(":")
   arguments = [argument] if colon else []
   path = _find(file)

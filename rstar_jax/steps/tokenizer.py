@@ -218,7 +218,7 @@ class HfTokenizer:
     """Writes tokenizer.json, tokenizer_config.json and chat_template.jinja."""
     self._tokenizer.save_pretrained(str(folder))
     file = pathlib.Path(folder) / "tokenizer_config.json"
-    fields = json.loads(file.read_text())
+    fields = json.loads(file.read_text(encoding="utf-8"))
     # A class that transformers 4 has too; without fields of the loading, or
     # fields by which some versions put a space before a text.
     fields["tokenizer_class"] = "PreTrainedTokenizerFast"

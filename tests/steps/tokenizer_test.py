@@ -139,6 +139,22 @@ class HfTokenizerTest(parameterized.TestCase):
     self.assertEqual(again.eos_id, shipped().eos_id)
     self.assertEqual(again.pad_id, shipped().pad_id)
 
+  def test_a_token_that_is_not_ascii_is_saved_whatever_the_locale(self):
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    alike.smollm().save(f"{folder}/tokenizer.json")
+    config = '{"eos_token": "<｜end▁of▁sentence｜>"}'
+    (folder / "tokenizer_config.json").write_text(config, "utf-8")
+    read_text = pathlib.Path.read_text
+
+    def as_in_c(path, encoding="ascii", errors=None):
+      return read_text(path, encoding, errors)
+
+    loaded = tokenizer_lib.HfTokenizer(folder)
+    with mock.patch.object(pathlib.Path, "read_text", as_in_c):
+      loaded.save(folder / "saved")
+    again = tokenizer_lib.HfTokenizer(folder / "saved")
+    self.assertEqual(again.eos_id, loaded.eos_id)
+
   def test_missing_markers_are_added_and_keep_their_ids(self):
     folder = self.create_tempdir().full_path
     fewer = tuple(m for m in grammar.MARKERS if m != grammar.ANSWER)

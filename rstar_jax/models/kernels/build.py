@@ -110,7 +110,7 @@ def _key(command: list[str]) -> str:
   ).stdout
   # The include path is left out: jaxlib's version determines the headers.
   parts = [*command[:-1], version, jaxlib.__version__, compiled.cpu()]
-  parts += [path.read_text() for path in _sources()]
+  parts += [path.read_text("utf-8") for path in _sources()]
   return hashlib.blake2s("\0".join(parts).encode(), digest_size=8).hexdigest()
 
 

@@ -137,7 +137,7 @@ def main(arguments: Sequence[str]) -> None:
   rows = [
     json.loads(line)
     for path in parser.parse_args(arguments).files
-    for line in path.read_text().splitlines()
+    for line in path.read_text("utf-8").splitlines()
   ]
   for make in (searches, steps, trainings):
     table = make(rows)
