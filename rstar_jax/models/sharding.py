@@ -63,11 +63,7 @@ def _sharding(variable: nnx.Variable, mesh: Mesh) -> NamedSharding:
   shape = variable.get_value().shape
   if len(axes) != len(shape):
     raise ValueError(f"a parameter of shape {shape} has logical axes {axes}")
-  names = []
-  for axis, size in zip(axes, shape, strict=True):
-    # An axis that does not divide (2 kv heads, 4 devices) is replicated.
-    names.append(_divides(getattr(RULES, axis), size, mesh))
-  return NamedSharding(mesh, PartitionSpec(*names))
+  return NamedSharding(mesh, spec(shape, axes, mesh))
 
 
 def shardings(params: Any, mesh: Mesh) -> Any:
@@ -150,7 +146,10 @@ def spec(
 
 
 def _divides(name, size: int, mesh: Mesh | AbstractMesh):
-  """Returns the mesh axes if they divide an axis of this size, else None."""
+  """Returns the mesh axes if they divide an axis of this size, else None.
+
+  An axis that does not divide (2 kv heads, 4 devices) is replicated.
+  """
   if name is None:
     return None
   names = (name,) if isinstance(name, str) else name
