@@ -9,7 +9,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from rstar_jax import outside
 from rstar_jax.config.schema import EngineConfig, ServersConfig
@@ -74,58 +74,11 @@ class Reading:
 ONE_LABEL = Reading()
 
 
-class ServerProtocol(Protocol):
-  """What a kind of server is posted, and how its answers are read."""
-
-  def sampling_url(self, base: str) -> str:
-    """Returns the URL that samples are requested from, of a server's base."""
-    ...
-
-  def scoring_url(self, base: str, reading: Reading = ONE_LABEL) -> str:
-    """Returns the URL that raw values are requested from."""
-    ...
-
-  def sampling_request(
-    self, request: SampleRequest, engine: EngineConfig
-  ) -> bytes:
-    """Returns the body of a request for a sample, JSON."""
-    ...
-
-  def scoring_request(
-    self, paths: Sequence[Sequence[int]], reading: Reading = ONE_LABEL
-  ) -> bytes:
-    """Returns the body of a request for the raw values of paths, JSON."""
-    ...
-
-  def read_sample(self, answer: Any, most: int) -> Sample:
-    """Returns the sample of an answer, of 1 to `most` tokens.
-
-    Raises:
-      outside.Bad: the answer is none.
-    """
-    ...
-
-  def read_values(
-    self, answer: Any, count: int, reading: Reading = ONE_LABEL
-  ) -> list[float]:
-    """Returns the raw values of an answer, one for each of `count` paths.
-
-    Raises:
-      outside.Bad: the answer is none.
-    """
-    ...
-
-
-def protocol_of(config: ServersConfig) -> ServerProtocol:
-  """Returns the protocol of the servers that a config names."""
-  if config.protocol == "openai":
-    return OpenAi(config.model)
-  return SgLang(seeds=config.protocol == "sglang")
-
-
 @dataclasses.dataclass(frozen=True)
 class OpenAi:
   """`/v1/completions` and `/pooling`: vLLM, and `rstar_jax.tools.serve_engine`.
+
+  `SgLang` has the same methods.
 
   Attributes:
     model: the model's name on the server; "" for the only one.
@@ -134,9 +87,11 @@ class OpenAi:
   model: str = ""
 
   def sampling_url(self, base: str) -> str:
+    """Returns the URL that samples are requested from, of a server's base."""
     return f"{base}/completions"
 
   def scoring_url(self, base: str, reading: Reading = ONE_LABEL) -> str:
+    """Returns the URL that raw values are requested from."""
     if reading.source == "answers":
       return self.sampling_url(base)
     return f"{base.removesuffix('/v1')}/pooling"
@@ -144,6 +99,7 @@ class OpenAi:
   def sampling_request(
     self, request: SampleRequest, engine: EngineConfig
   ) -> bytes:
+    """Returns the body of a request for a sample, JSON."""
     return self._body(
       prompt=list(request.ids),
       seed=request.seed,
@@ -162,6 +118,7 @@ class OpenAi:
   def scoring_request(
     self, paths: Sequence[Sequence[int]], reading: Reading = ONE_LABEL
   ) -> bytes:
+    """Returns the body of a request for the raw values of paths, JSON."""
     given = [list(path) for path in paths]
     if reading.source == "answers":
       return self._body(
@@ -175,6 +132,11 @@ class OpenAi:
     return self._body(input=given, task=reading.source, use_activation=False)
 
   def read_sample(self, answer: Any, most: int) -> Sample:
+    """Returns the sample of an answer, of 1 to `most` tokens.
+
+    Raises:
+      outside.Bad: the answer is none.
+    """
     choices = _rows_of(answer, "choices")
     if len(choices) != 1:
       raise outside.Bad(f"has {len(choices)} choices, want 1")
@@ -191,6 +153,11 @@ class OpenAi:
   def read_values(
     self, answer: Any, count: int, reading: Reading = ONE_LABEL
   ) -> list[float]:
+    """Returns the raw values of an answer, one for each of `count` paths.
+
+    Raises:
+      outside.Bad: the answer is none.
+    """
     answers = reading.source == "answers"
     rows = by_index(_rows_of(answer, "choices" if answers else "data"))
     if answers:
@@ -210,7 +177,7 @@ class OpenAi:
 
 @dataclasses.dataclass(frozen=True)
 class SgLang:
-  """`/generate` and `/classify`.
+  """`/generate` and `/classify`; see `OpenAi` for the methods.
 
   The end of the text ends a sample, too: `ignore_eos` would make SGLang ignore
   `stop_token_ids` as well.
@@ -288,6 +255,13 @@ class SgLang:
     return _checked_values(
       [row.get("embedding") for row in rows], count, reading.pair
     )
+
+
+def protocol_of(config: ServersConfig) -> OpenAi | SgLang:
+  """Returns the protocol of the servers that a config names."""
+  if config.protocol == "openai":
+    return OpenAi(config.model)
+  return SgLang(seeds=config.protocol == "sglang")
 
 
 def by_index(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
