@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from rstar_jax.models import (
@@ -406,6 +407,35 @@ def reconfigured(model: Transformer, **changes: Any) -> Transformer:
   """Returns a model of the same arrays, with changed fields of its config."""
   config = dataclasses.replace(model.config, **changes)
   return from_arrays(config, model.head, arrays_of(model))
+
+
+@functools.partial(jax.jit, static_argnames="graphdef")
+def _outputs(params, tokens, positions, *, graphdef):
+  return nnx.merge(graphdef, params)(tokens, positions=positions)
+
+
+def outputs(
+  model: Transformer, rows: Sequence[Sequence[int]], multiple: int
+) -> jax.Array:
+  """Returns a model's outputs at the tokens of rows of any lengths.
+
+  Args:
+    model: with any head.
+    rows: B sequences of at least one id.
+    multiple: T is one, so that few shapes are compiled.
+
+  Returns:
+    [B, T, ...]; those beyond a row's end mean nothing.
+  """
+  lengths = np.array([len(ids) for ids in rows])
+  # Padding comes last, where no token attends to it.
+  tokens = np.zeros((len(rows), -(-lengths.max() // multiple) * multiple), int)
+  for row, ids in zip(tokens, rows, strict=True):
+    row[: len(ids)] = ids
+  # Nor does it make a row longer, by which LongRoPE chooses.
+  positions = np.minimum(np.arange(tokens.shape[1]), lengths[:, None] - 1)
+  graphdef, params = nnx.split(model)
+  return _outputs(params, tokens, positions, graphdef=graphdef)
 
 
 def ppm_from_policy(

@@ -5,15 +5,12 @@ is loaded here once, and its outputs for a few prompts are compared with the
 server's.
 """
 
-import functools
 import time
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
-from flax import nnx
 
 from rstar_jax.config import plugins
 from rstar_jax.config.schema import Config, urls_of
@@ -27,7 +24,7 @@ from rstar_jax.inference.engine_client import (
 )
 from rstar_jax.inference.reward import RewardModel
 from rstar_jax.inference.server_pool import FIRST_WAIT, Servers
-from rstar_jax.models.transformer import Transformer
+from rstar_jax.models.transformer import Transformer, outputs
 from rstar_jax.pipeline import models
 from rstar_jax.pipeline.context import Context
 from rstar_jax.steps import prompts
@@ -181,26 +178,12 @@ def _prompts(context: Context) -> list[list[int]]:
   return [*random_ids, *([solved] if max(solved) < tokenizer.known else [])]
 
 
-@functools.partial(jax.jit, static_argnames="graphdef")
-def _call(params, tokens, positions, *, graphdef):
-  return nnx.merge(graphdef, params)(tokens, positions=positions)
-
-
 def _last_outputs(
   model: Transformer, rows: Sequence[Sequence[int]]
 ) -> np.ndarray:
   """Returns a model's output at the last token of each prompt."""
-  longest = -(-max(map(len, rows)) // _MULTIPLE) * _MULTIPLE
-  # Padding comes last, where causal attention does not see it.
-  tokens = np.zeros((len(rows), longest), np.int32)
-  for row, ids in zip(tokens, rows, strict=True):
-    row[: len(ids)] = ids
-  ends = np.array([len(ids) - 1 for ids in rows])
-  # Nor does it make a prompt longer, by which LongRoPE chooses.
-  positions = np.minimum(np.arange(longest), ends[:, None])
-  graphdef, params = nnx.split(model)
-  outputs = _call(params, tokens, positions, graphdef=graphdef)
-  return np.asarray(outputs)[np.arange(len(rows)), ends]
+  last = [len(ids) - 1 for ids in rows]
+  return np.asarray(outputs(model, rows, _MULTIPLE))[np.arange(len(rows)), last]
 
 
 def _tokens(

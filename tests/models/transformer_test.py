@@ -10,12 +10,14 @@ from absl.testing import absltest, parameterized
 from flax import nnx
 
 from rstar_jax.data import prefix_trees
+from rstar_jax.models.config import RopeScaling
 from rstar_jax.models.kernels import build, tree_attention
 from rstar_jax.models.transformer import (
   Transformer,
   abstract,
   arrays_in,
   arrays_of,
+  outputs,
   ppm_from_policy,
   reconfigured,
 )
@@ -103,6 +105,22 @@ class TransformerTest(parameterized.TestCase):
     model, ids = make(), tokens(1, 5)
     spread = run(model, ids, positions=3 * np.arange(5)[None])
     self.assertGreater(np.abs(spread - run(model, ids)).max(), 1e-6)
+
+  def test_outputs_of_rows_are_those_of_each_alone(self):
+    # LongRoPE chooses by a row's length, which padding is no part of.
+    rope = RopeScaling(
+      kind="longrope",
+      original_length=4,
+      short_factor=(1.0, 1.0),
+      long_factor=(9.0, 9.0),
+    )
+    rows = [[5], [7, 8, 9, 10, 11], [3, 4, 5]]
+    model = Transformer(tiny_model(rope=rope, vocab_size=64), rngs=nnx.Rngs(0))
+    found = outputs(model, rows, multiple=8)
+    self.assertEqual(found.shape, (3, 8, 64))
+    for row, ids in zip(found, rows, strict=True):
+      alone = run(model, np.array([ids]))[0]
+      np.testing.assert_allclose(row[: len(ids)], alone, atol=2e-5)
 
   def test_initial_scale(self):
     model = make(mlp_dim=211)
