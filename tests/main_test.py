@@ -462,6 +462,26 @@ class MainTest(parameterized.TestCase):
       f"{stage} needs --round={message}",
     )
 
+  @parameterized.parameters(
+    (["solve", "--question=x"], "0..2"),
+    (["compare", "--other=RUN"], "0..2"),
+    (["export"], "1..2"),
+  )
+  def test_a_round_that_a_run_does_not_have(self, arguments, message):
+    self.bind("round_0")
+    name, *more = [each.replace("RUN", str(self.workdir)) for each in arguments]
+    ask = [f"--stage={name}", *more]
+    self.assert_one_line(
+      self.run_main(*ask, "--round=3"), f"{name} needs --round={message}"
+    )
+    # Only what has no newest round needs one.
+    with mock.patch.object(
+      hosts, "check_devices", side_effect=ValueError("it begins")
+    ):
+      said = "it begins" if message[0] == "0" else f"{name} needs --round="
+      for given in ([], ["--round=0"]):
+        self.assert_one_line(self.run_main(*ask, *given), said)
+
   def test_a_stage_before_its_time(self):
     self.bind()
     self.assert_one_line(
