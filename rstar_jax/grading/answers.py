@@ -21,7 +21,8 @@ from rstar_jax.grading import algebra, brackets, compare, notation, parsing
 
 _CODE = re.compile(
   r"==|(?<!\\)\b(?:print|import|return|def|for|while|eval|exec|len|sum|range)\b"
-  r"(?!\w)\s*[(\[]|(?<!\\)\b(?:import|return|def)\s|(?<!\\)\blambda\b[^:]*:|\w+Error\b|\bif\b.*\belse\b|"
+  r"(?!\w)\s*[(\[]|(?<!\\)\b(?:import|return|def)\s|"
+  r"(?<!\\)\blambda\b[^:]*:|\w+Error\b|\bif\b.*\belse\b|"
   r"\bfor\s+\w+(?:\s*,\s*\w+)*\s+in\b"
 )
 

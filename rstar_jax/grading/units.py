@@ -86,7 +86,8 @@ _BASES = {
 }
 _DEGREE = r"\^\s*\{?\s*\\circ\s*\}?|\\degree|\\deg(?![a-z])"
 _UNIT = re.compile(
-  rf"(?P<body>.*?[\d}})|a-z])\s*(?P<unit>%|percent|(?:{_DEGREE})\s*(?:[CF]|\\(?:text|mathrm)\s*\{{\s*[CF]\s*\}})?|''?|"
+  r"(?P<body>.*?[\d})|a-z])\s*(?P<unit>%|percent|"
+  rf"(?:{_DEGREE})\s*(?:[CF]|\\(?:text|mathrm)\s*\{{\s*[CF]\s*\}})?|''?|"
   r"\\(?:text|mathrm|mbox|textrm|textbf|mathbf)\s*\{\D.*|"
   r"(?<=[\s\d})])[A-Za-z][A-Za-z ./^{}\d-]*)",
   re.DOTALL,

@@ -1,10 +1,14 @@
 """Decides which answers vote together."""
 
 import io
+import re
 import tokenize
 from collections.abc import Hashable, Iterable
 
 from rstar_jax.grading import answer_types, conditions, notation, parsing
+
+# The end of a line, not after a comma.
+_LINE_END = re.compile(r"[^,\s]\s*\n")
 
 
 def vote_key(answer: str) -> Hashable:
@@ -13,11 +17,12 @@ def vote_key(answer: str) -> Hashable:
   The key is the parsed answer, with plain numbers by value; no gold answer is
   needed. Units and the name in "x=5" are left out, as a grader allows, so that
   "18" and "18 dollars" are one answer; a base is not, since it changes the
-  number. A long answer is its own key, since
-  parsing it could take long. An answer of several lines is a program, e.g. of a
-  problem with tests, and its key leaves out comments and layout.
+  number. A long answer is its own key, since parsing it could take long. An
+  answer of several lines is a program, e.g. of a problem with tests, and its
+  key leaves out comments and layout; but a line break after a comma only
+  divides a list.
   """
-  code = _code(answer) if "\n" in answer else None
+  code = _code(answer) if _LINE_END.search(answer) else None
   if code is not None:
     return code
   return (

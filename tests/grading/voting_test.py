@@ -41,6 +41,15 @@ class VotingTest(parameterized.TestCase):
     ("def f():\n  return 1, 2", "def f():\n  return 2, 1", False),
     ("# a\nx = 5", "# a\ny = 5", False),
     ("x = '# a'\ny = 1", "x = '# b'\ny = 1", False),
+    ("x = 1 \ny = 2", "x = 1\ny = 2", True),
+    ("def f(a,\n      b):\n  return 1", "def f(a,\n  b):\n    return 1", True),
+    # Lists.
+    ("1,\n2", "1, 2", True),
+    ("1, \n\n 2,\n3", "3,2,1", True),
+    ("(1,\n 2)", "(1, 2)", True),
+    ("x=1,\ny=2", "x = 1, y = 2", True),
+    # As tasks with a reward have them, in which lines count.
+    ("1,2\n3,4", "1\n2,3,4", False),
     # Of several lines, and no program.
     ("\\frac{1}\n{2}", "0.5", True),
     ("a\\\nb", "a\\\nc", False),
