@@ -67,13 +67,13 @@ def write(job: Job, config: ExtractConfig, seed: int) -> None:
     if sft is not None:
       rows, stats = trajectories_lib.sft_rows(trees, config, seed)
       for row in rows:
-        sft.put(trajectories_lib.to_dict(row))
+        sft.put(row)
       unsolved += unsolved_lib.report(trees)
       counts_lib.add(solutions, stats)
     if pairs is not None:
       pairs_found, stats = pairs_lib.pairs(trees, config)
       for pair in pairs_found:
-        pairs.put(pairs_lib.to_dict(pair))
+        pairs.put(pair)
       counts_lib.add(ranked, stats)
   if sft is not None:
     unsolved.sort(key=unsolved_lib.rank)

@@ -9,7 +9,6 @@ compares steps after different prefixes: `extract.pairs_across` adds pairs of
 those.
 """
 
-import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -88,14 +87,8 @@ def pairs(
   return all_pairs, stats
 
 
-def to_dict(pair: PreferencePair) -> dict[str, Any]:
-  """Returns a pair as JSON-able types."""
-  row = dataclasses.asdict(pair)
-  return row | {"chosen": list(pair.chosen), "rejected": list(pair.rejected)}
-
-
 def from_dict(row: Mapping[str, Any]) -> PreferencePair:
-  """Inverse of `to_dict`.
+  """Returns the pair of a stored row.
 
   Raises:
     TypeError: if a field is missing or unknown.

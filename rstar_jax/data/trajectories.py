@@ -1,6 +1,5 @@
 """Selects SFT rows from trees: the best right solutions of each problem."""
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -126,17 +125,8 @@ def graded(
   return tuple(groups.values())
 
 
-def to_dict(trajectory: Trajectory) -> dict[str, Any]:
-  """Returns a trajectory as JSON-able types."""
-  row = dataclasses.asdict(trajectory)
-  return row | {
-    "steps": list(trajectory.steps),
-    "q_values": list(trajectory.q_values),
-  }
-
-
 def from_dict(row: Mapping[str, Any]) -> Trajectory:
-  """Inverse of `to_dict`.
+  """Returns the trajectory of a stored row.
 
   Raises:
     TypeError: if a field is missing or unknown.

@@ -11,8 +11,6 @@ from typing import Any
 
 from rstar_jax.data import counts as counts_lib
 from rstar_jax.data import extraction, pools, released, training
-from rstar_jax.data import pairs as pairs_lib
-from rstar_jax.data import trajectories as trajectories_lib
 from rstar_jax.pipeline import work
 from rstar_jax.pipeline.context import Context
 from rstar_jax.pipeline.shards import begin, finish
@@ -135,13 +133,10 @@ def _copy(
   Rows whose question is in an evaluation set are left out.
   """
   skipped: released.Skipped = collections.Counter()
-  read, to_dict = {
-    "sft": (released.read_sft, trajectories_lib.to_dict),
-    "pairs": (released.read_pairs, pairs_lib.to_dict),
-  }[name]
+  read = {"sft": released.read_sft, "pairs": released.read_pairs}[name]
   screen = training.screen(context.config)
   rows = (
-    to_dict(each)
+    each
     for each in read(source, skipped)
     if screen is None or not screen.holds(each.problem_id, each.question)
   )

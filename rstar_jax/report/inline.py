@@ -91,8 +91,8 @@ def show_trees(found: Sequence[Tree]) -> Frame:
     folder = pathlib.Path(temporary) / "search"
     for name, rows in (
       ("trees", [tree.to_record() for tree in found]),
-      ("sft", list(map(trajectories_lib.to_dict, solutions))),
-      ("pairs", list(map(pairs_lib.to_dict, pairs))),
+      ("sft", solutions),
+      ("pairs", pairs),
     ):
       shard = layout.stage_folder(folder, 1, name) / records.shard_name(0, 1)
       records.write_shard(shard, rows)

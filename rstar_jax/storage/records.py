@@ -72,8 +72,8 @@ class ShardWriter:
     self._count, self._packed = 0, io.BytesIO()
     self._compressor = zstd.ZstdCompressor(_LEVEL)
 
-  def put(self, row: Mapping[str, Any]) -> None:
-    """Adds a JSON-able row; numpy values and dataclasses are converted.
+  def put(self, row: Any) -> None:
+    """Adds a row: an object in JSON, or a dataclass; see `json_io.line`.
 
     Raises:
       ValueError: the row has NaN or infinity.
@@ -103,19 +103,17 @@ class ShardWriter:
 
 def write_shard(
   path: epath.PathLike,
-  rows: Iterable[Mapping],
+  rows: Iterable[Any],
   info: Mapping[str, Any] | None = None,
 ) -> None:
-  """Writes a shard of rows, which may come from a generator."""
+  """Writes a shard of rows; see `ShardWriter.put`."""
   writer = ShardWriter(path)
   for row in rows:
     writer.put(row)
   writer.write(info)
 
 
-def write_shards(
-  folder: epath.PathLike, rows: Iterable[Mapping], size: int
-) -> int:
+def write_shards(folder: epath.PathLike, rows: Iterable[Any], size: int) -> int:
   """Writes rows as shards of at most `size` rows.
 
   The number of shards is known only at the end; until then they have temporary

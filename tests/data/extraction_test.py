@@ -37,16 +37,14 @@ class ExtractionTest(absltest.TestCase):
   def test_rows_and_counts_are_those_of_all_trees_at_once(self):
     self.assertEqual(self.write(self.job), {"s", "unsolved-s", "p"})
     rows, stats = trajectories.sft_rows(self.trees, ExtractConfig())
-    self.assertEqual(
-      records.read_shard(self.job.sft), list(map(trajectories.to_dict, rows))
-    )
+    read = records.read_shard(self.job.sft)
+    self.assertEqual(list(map(trajectories.from_dict, read)), rows)
     said = records.header(self.job.sft)["info"]
     self.assertEqual(said, stats | {"suspects": 0})
     found, stats = pairs.pairs(self.trees, ExtractConfig())
     self.assertNotEmpty(found)
-    self.assertEqual(
-      records.read_shard(self.job.pairs), list(map(pairs.to_dict, found))
-    )
+    read = records.read_shard(self.job.pairs)
+    self.assertEqual(list(map(pairs.from_dict, read)), found)
     self.assertEqual(records.header(self.job.pairs)["info"], stats)
     (left,) = records.read_shard(self.job.unsolved)
     self.assertEqual(left["problem_id"], "unsolved")

@@ -11,6 +11,7 @@ from rstar_jax.config.schema import ExtractConfig
 from rstar_jax.data import pairs
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.tree import RIGHT, UNKNOWN, WRONG
+from rstar_jax.storage import json_io
 from rstar_jax.types import PreferencePair, Problem
 
 
@@ -330,10 +331,10 @@ class ProblemTest(parameterized.TestCase):
 
   def test_round_trip_through_json(self):
     for pair in pairs.pairs(self.trees(), ExtractConfig())[0]:
-      text = json.dumps(pairs.to_dict(pair))
-      self.assertEqual(pairs.from_dict(json.loads(text)), pair)
+      read = json.loads(json_io.line(pair))
+      self.assertEqual(pairs.from_dict(read), pair)
     with self.assertRaises(TypeError):
-      pairs.from_dict(pairs.to_dict(pair) | {"other": 1})
+      pairs.from_dict(read | {"other": 1})
 
 
 @st.composite

@@ -1,5 +1,6 @@
 """Tests of rstar_jax.data.trajectories."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -9,6 +10,7 @@ from rstar_jax.config.schema import ExtractConfig
 from rstar_jax.data import trajectories
 from rstar_jax.search import tree as tree_lib
 from rstar_jax.search.tree import RIGHT, UNKNOWN, WRONG
+from rstar_jax.storage import json_io
 from rstar_jax.types import Problem, Trajectory
 
 
@@ -202,11 +204,11 @@ class DictTest(absltest.TestCase):
   def test_round_trip_through_json(self):
     for value in (None, -0.25):
       row = Trajectory("p", "Q?", ("a", "b"), (0.1, -1 / 3), "1", True, value)
-      text = json.dumps(trajectories.to_dict(row))
-      self.assertEqual(trajectories.from_dict(json.loads(text)), row)
+      read = json.loads(json_io.line(row))
+      self.assertEqual(trajectories.from_dict(read), row)
 
   def test_unknown_and_missing_fields(self):
-    row = trajectories.to_dict(Trajectory("p", "Q", ("a",), (0.0,), "1", True))
+    row = dataclasses.asdict(Trajectory("p", "Q", ("a",), (0.0,), "1", True))
     with self.assertRaises(TypeError):
       trajectories.from_dict(row | {"other": 1})
     del row["answer"]

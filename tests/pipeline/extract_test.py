@@ -88,12 +88,16 @@ class ExtractTest(StagesCase):
       trees += reading.read_trees(context.folder(round_, "trees"))
     extract.extract(context, 2)
     config, seed = context.config.extract, context.config.seed
-    for name, (found, stats), to_dict in (
-      ("sft", trajectories.sft_rows(trees, config, seed), trajectories.to_dict),
-      ("pairs", pairs.pairs(trees, config), pairs.to_dict),
+    for name, (found, stats), record in (
+      (
+        "sft",
+        trajectories.sft_rows(trees, config, seed),
+        trajectories.from_dict,
+      ),
+      ("pairs", pairs.pairs(trees, config), pairs.from_dict),
     ):
       folder = context.folder(2, name)
-      self.assertEqual(reading.read_rows(folder), list(map(to_dict, found)))
+      self.assertEqual(list(map(record, reading.read_rows(folder))), found)
       manifest = manifests.read(folder)
       self.assertEqual(manifest, manifest | stats)
     self.assertNotEmpty(found)

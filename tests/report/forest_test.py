@@ -125,8 +125,8 @@ class ForestTest(parameterized.TestCase):
       ids = {"problem_id": f"p{index}"}
       for name, place, each in (
         ("trees", index, workdirs.apples(f"p{index}").to_record()),
-        ("sft", number + index, trajectories.to_dict(row) | ids),
-        ("pairs", number + index, pairs.to_dict(pair) | ids),
+        ("sft", number + index, dataclasses.asdict(row) | ids),
+        ("pairs", number + index, dataclasses.asdict(pair) | ids),
       ):
         total = 3 if name == "trees" else int(first[-5:])
         path = folder / name / records.shard_name(place, total)
