@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from absl import logging
-from etils import epath
 
 from rstar_jax.config.schema import Config, DataConfig
 from rstar_jax.data import fields, shapes
@@ -26,7 +25,6 @@ from rstar_jax.types import Problem
 
 def load_problems(
   config: DataConfig,
-  data_dir: epath.PathLike | None = None,
   *,
   task: Task = MATH,
 ) -> list[Problem]:
@@ -34,7 +32,6 @@ def load_problems(
 
   Args:
     config: source, count and field names.
-    data_dir: folder of TFDS data sets; None is TFDS's default.
     task: of the run. A problem with neither a gradable answer nor tests is left
       out, unless the task has a reward; its answer is None then.
 
@@ -59,7 +56,7 @@ def load_problems(
         f"{config.count}"
       )
     return generator.problems(split=name, count=config.count, seed=config.seed)
-  name, rows = open_source(config.source, data_dir, task)
+  name, rows = open_source(config.source, task)
   return _collect(rows, name, config, task.reward is None)
 
 

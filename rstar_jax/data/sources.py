@@ -29,14 +29,11 @@ FORMS = (
 )
 
 
-def open_source(
-  source: str, data_dir: epath.PathLike | None = None, task: Task = MATH
-) -> tuple[str, Iterator[Row]]:
+def open_source(source: str, task: Task = MATH) -> tuple[str, Iterator[Row]]:
   """Opens a source of rows.
 
   Args:
     source: one of `FORMS`.
-    data_dir: folder of TFDS data sets; None is TFDS's default.
     task: gives the problems of a source "task:SPLIT".
 
   Returns:
@@ -66,7 +63,7 @@ def open_source(
         f"source 'tfds:{name}' needs the library tensorflow_datasets: pip "
         "install 'rstar_jax[tfds]'"
       ) from None
-    return name.partition("/")[0], tfds.rows(name, data_dir)
+    return name.partition("/")[0], tfds.rows(name)
   if kind == "hf":
     parts = hub.parse(name)
     short = epath.Path(parts.path).name

@@ -5,25 +5,23 @@ Needs the extra "tfds": only a source "tfds:NAME/SPLIT" loads this module.
 
 from collections.abc import Iterator
 
-from etils import epath
 from tensorflow_datasets.core import read_only_builder, registered
 
 from rstar_jax.data.files import ProblemError, Row, table_row
 
 
-def rows(name: str, data_dir: epath.PathLike | None) -> Iterator[Row]:
-  """Yields the examples of a prepared split: NAME/SPLIT."""
+def rows(name: str) -> Iterator[Row]:
+  """Yields the examples of a split, NAME/SPLIT, in TFDS's data folder."""
   data_set, _, split = name.rpartition("/")
   if not data_set or not split:
     raise ProblemError(f"source 'tfds:{name}' is not 'tfds:NAME/SPLIT'")
-  where = {"data_dir": epath.Path(data_dir)} if data_dir else {}
   try:
-    builder = read_only_builder.builder_from_files(data_set, **where)
+    builder = read_only_builder.builder_from_files(data_set)
   except registered.DatasetNotFoundError:
     raise ProblemError(
-      f"no prepared TFDS data set {data_set!r} in "
-      f"{data_dir or 'the TFDS data folder'}: prepare it with "
-      "`tfds build --file_format=array_record`"
+      f"no prepared TFDS data set {data_set!r} in TFDS's data folder: prepare "
+      "it with `tfds build --file_format=array_record`, and set TFDS_DATA_DIR "
+      "if it is elsewhere"
     ) from None
   if split not in builder.info.splits:
     raise ProblemError(

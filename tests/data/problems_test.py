@@ -292,7 +292,7 @@ class FileTest(Base):
       ("tfds:never_made/train", "no prepared TFDS data set 'never_made'"),
     ):
       with self.assertRaisesRegex(problems.ProblemError, reason):
-        problems.load_problems(DataConfig(source=source), self.folder)
+        problems.load_problems(DataConfig(source=source))
     (self.folder / "x.json").mkdir()
     with self.assertRaisesRegex(problems.ProblemError, "is a folder"):
       problems.load_problems(DataConfig(source=f"{self.folder}/x.json"))

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import tensorflow_datasets as tfds
 from absl.testing import absltest
+from tensorflow_datasets.core.utils import file_utils
 
 from rstar_jax.config.schema import DataConfig
 from rstar_jax.data import problems
@@ -90,19 +91,19 @@ class TfdsTest(absltest.TestCase):
     )
     builder.download_and_prepare()
     self.assertNotIn("tensorflow", sys.modules)
+    tfds.core.add_data_dir(folder)
+    self.addCleanup(file_utils.clear_registered_data_dirs)
     for split, config in sources.items():
       self.assertEqual(
         problems.load_problems(
-          DataConfig(source=f"tfds:problems/mine/{split}"), folder
+          DataConfig(source=f"tfds:problems/mine/{split}")
         ),
         problems.load_problems(config),
       )
     with self.assertRaisesRegex(
       problems.ProblemError, "no split 'dev', only train, test"
     ):
-      problems.load_problems(
-        DataConfig(source="tfds:problems/mine/dev"), folder
-      )
+      problems.load_problems(DataConfig(source="tfds:problems/mine/dev"))
 
 
 if __name__ == "__main__":
