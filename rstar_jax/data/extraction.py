@@ -66,9 +66,10 @@ def write(job: Job, config: ExtractConfig, seed: int) -> None:
   for trees in pools.problems(job.part):
     if sft is not None:
       rows, stats = trajectories_lib.sft_rows(trees, config, seed)
-      for row in rows:
-        sft.put(row)
-      unsolved += unsolved_lib.report(trees)
+      for each in rows:
+        sft.put(each)
+      if row := unsolved_lib.report(trees):
+        unsolved.append(row)
       counts_lib.add(solutions, stats)
     if pairs is not None:
       pairs_found, stats = pairs_lib.pairs(trees, config)
