@@ -10,7 +10,7 @@ from rstar_jax.data.files import Number, ProblemError
 # A text with one whole number, of at most 9 digits; "-1" is none.
 _LEVEL = re.compile(r"(?!-)[^\d.]*(\d{1,9})(?:\.0*)?(?:[^\d.]\D*)?", re.ASCII)
 # Most characters of a text: no context holds more.
-_LONGEST = 1 << 20
+LONGEST = 1 << 20
 
 
 def value_of(row: Mapping, field: str) -> Any:
@@ -51,7 +51,7 @@ def text_of(row: Mapping, field: str, numbers: bool = True) -> str:
     raise ProblemError(f"{field!r} is {kind_of(value)}, want {want}")
   if not value.strip():
     raise ProblemError(f"{field!r} is empty")
-  if len(value) > _LONGEST:
+  if len(value) > LONGEST:
     raise ProblemError(f"{field!r} has {len(value)} characters")
   # `str` also turns a Number into plain text.
   return str(value).strip()

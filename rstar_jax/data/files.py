@@ -297,8 +297,8 @@ class _Window:
           ) from None
         if self._grow():
           continue
-        self.at = getattr(error, "pos", self.at)
-        raise self.broken(f"is not JSON ({_reason(error)})") from None
+        self.at = error.pos
+        raise self.broken(f"is not JSON ({error.msg})") from None
       # A number may go on past the window: of 1.5 it may hold "1.".
       edge = _IN_NUMBER.match(self._text, end).end()
       if edge < len(self._text) or not self._grow():
@@ -356,10 +356,6 @@ class _Window:
     self._text = self._text[self.at :] + new
     self.at = self._counted = 0
     return bool(data)
-
-
-def _reason(error: ValueError) -> str:
-  return getattr(error, "msg", str(error))
 
 
 _DECODER = outside.decoder(Number)

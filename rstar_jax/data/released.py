@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from absl import logging
 
+from rstar_jax.data import fields
 from rstar_jax.data.files import ProblemError, Row
 from rstar_jax.data.sources import open_source
 from rstar_jax.grading.answers import final_answer
@@ -25,8 +26,6 @@ _Record = TypeVar("_Record", Trajectory, PreferencePair)
 # Reason -> number of rows left out for it.
 Skipped = collections.Counter[str]
 
-# Most characters of a text; the longest of the release has 20,000.
-_LONGEST = 1 << 20
 # The end of some of the released questions, which is removed.
 _ASIDE = "\n Let's write a program."
 # A node: text up to a closing marker, with the output after the code. The
@@ -180,7 +179,7 @@ def _object(row: Row) -> Mapping[str, Any]:
 def _text(row: Mapping[str, Any], field: str) -> str:
   if not isinstance(row.get(field), str):
     raise ProblemError(f"has no text in {field!r}")
-  if len(row[field]) > _LONGEST:
+  if len(row[field]) > fields.LONGEST:
     raise ProblemError(f"{field!r} has {len(row[field])} characters")
   return row[field]
 

@@ -10,15 +10,21 @@ _OPEN = re.compile(r"\\[{]|\\l(?:angle|floor|ceil)(?![a-z])|\\begin\b|[({\[]")
 _CLOSE = re.compile(r"\\[}]|\\r(?:angle|floor|ceil)(?![a-z])|\\end\b|[)}\]]")
 
 
-def closing_brace(text: str, start: int) -> int | None:
-  """Returns the index of the brace that closes one opened before `start`."""
+def closing_brace(text: str, start: int, pair: str = "{}") -> int | None:
+  """Returns the index of the brace that closes one opened before `start`.
+
+  Args:
+    text: LaTeX.
+    start: where to begin.
+    pair: the opening and the closing character.
+  """
   depth, index = 1, start
   while index < len(text):
     if text[index] == "\\":
       index += 1  # An escaped brace is a character.
-    elif text[index] == "{":
+    elif text[index] == pair[0]:
       depth += 1
-    elif text[index] == "}":
+    elif text[index] == pair[1]:
       depth -= 1
       if depth == 0:
         return index

@@ -7,7 +7,7 @@ of a second for the longest ones that are made to be slow.
 
 import re
 
-from rstar_jax.grading import notation
+from rstar_jax.grading import brackets, notation
 
 # Plain numbers, the most frequent answers, pass at once.
 _NUMBER = re.compile(r"[+-]?\d{1,3}(?:,\d{3})*(?:\.\d+)?|[+-]?\d+(?:\.\d+)?")
@@ -37,7 +37,8 @@ def why_not(answer: str) -> str:
     return "too long an answer"
   if re.search(r"\n\s*\n", answer.strip()):
     return "several paragraphs"
-  if not _braces_match(answer):
+  # With one more, which closes a brace opened before the answer.
+  if brackets.closing_brace(f"{answer} }}", 0) != len(answer) + 1:
     return "braces that do not match"
   body = notation.plain_text(notation.tidy(answer)).strip(" .")
   if not re.search(r"\w", body):
@@ -47,13 +48,3 @@ def why_not(answer: str) -> str:
   if _PROSE.search(body):
     return "prose"
   return ""
-
-
-def _braces_match(text: str) -> bool:
-  r"""Whether braces match; escaped braces are characters."""
-  depth = 0
-  for brace in re.findall(r"\\.|[{}]", text, re.DOTALL):
-    depth += (brace == "{") - (brace == "}")
-    if depth < 0:
-      return False
-  return depth == 0

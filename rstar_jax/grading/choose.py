@@ -26,13 +26,8 @@ def best(values: Sequence[float | None]) -> int | None:
   Returns:
     An index, or None if no trajectory has a value.
   """
-  chosen = None
-  for index, value in enumerate(values):
-    if value is None or math.isnan(value):
-      continue
-    if chosen is None or value > values[chosen]:
-      chosen = index
-  return chosen
+  able = [index for index, value in enumerate(values) if _valued(value)]
+  return max(able, key=values.__getitem__, default=None)
 
 
 def majority(answers: Sequence[str | None], key: Key = vote_key) -> int | None:
@@ -56,7 +51,7 @@ def weighted(
   group's answer of highest value is returned, since its trajectory is shown.
   """
   voters = [
-    answer if value is not None and not math.isnan(value) else None
+    answer if _valued(value) else None
     for answer, value in zip(answers, values, strict=True)
   ]
   weights = [
@@ -79,7 +74,7 @@ def top_k(
   able = [
     index
     for index, (answer, value) in enumerate(zip(answers, values, strict=True))
-    if answer is not None and value is not None and not math.isnan(value)
+    if answer is not None and _valued(value)
   ]
   highest = sorted(able, key=lambda index: -values[index])[:k]
   chosen = majority([answers[index] for index in highest], key)
@@ -115,7 +110,7 @@ def choose(
       f"answer_select={how!r} must be 'best', 'majority', 'weighted' or 'top_k'"
     )
   values = [
-    None if answer is None or value is None or math.isnan(value) else value
+    value if answer is not None and _valued(value) else None
     for answer, value in zip(answers, values, strict=True)
   ]
   if how == "majority" or not any(value is not None for value in values):
@@ -224,6 +219,11 @@ def leads(weights: Mapping[Hashable, float], left: float) -> bool:
     elif not before and weight + left > weights[leader]:
       return False
   return True
+
+
+def _valued(value: float | None) -> bool:
+  """Returns whether there is a value: neither None nor nan."""
+  return value is not None and not math.isnan(value)
 
 
 def _votes(answers: Sequence[str | None], key: Key) -> dict[Hashable, float]:

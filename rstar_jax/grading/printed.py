@@ -110,22 +110,12 @@ def _exponents(text: str) -> str:
   start = 0
   while match := re.compile(r"\^\s*\(").search(text, start):
     start = match.end()
-    end = _closing(text, start)
+    end = brackets.closing_brace(text, start, "()")
     if end is not None:
       inside = text[start:end]
       text = f"{text[: match.start()]}^{{{inside}}}{text[end + 1 :]}"
       start = match.start() + 2
   return text
-
-
-def _closing(text: str, start: int) -> int | None:
-  """Returns the index of the bracket that closes one opened before `start`."""
-  depth = 1
-  for index in range(start, len(text)):
-    depth += {"(": 1, ")": -1}.get(text[index], 0)
-    if not depth:
-      return index
-  return None
 
 
 def _logic(text: str) -> str:
@@ -153,7 +143,7 @@ def _calls(text: str) -> str:
   start = 0
   while match := _CALL.search(text, start):
     start = match.end()
-    end = _closing(text, start)
+    end = brackets.closing_brace(text, start, "()")
     if end is None:
       continue
     inside = text[start:end]
