@@ -29,7 +29,7 @@ import re
 from collections.abc import Mapping
 from fractions import Fraction
 
-from rstar_jax.data.synthetic import arithmetic
+from rstar_jax.data.synthetic import arithmetic, solutions
 from rstar_jax.steps import grammar
 from rstar_jax.steps.prompts import LAST_STEP
 from rstar_jax.types import Prefix
@@ -138,12 +138,11 @@ def solution_of(row: Mapping[str, str], stdout: str) -> Prefix:
   """
   bodies, value = steps_of(row["question"], row["answer"])
   *steps, final = bodies
-  opening = [f"{grammar.CODE}\n{steps[0]}", *(f"\n\n{b}" for b in steps[1:])]
   shown = str(value) if value.denominator == 1 else str(float(value))
   return (
-    *(text + grammar.END_OF_STEP for text in opening),
+    *(solutions.step(each, not index) for index, each in enumerate(steps)),
     grammar.with_output(f"\n\n{final}{grammar.END_OF_CODE}", stdout),
-    f"{grammar.ANSWER}The answer is \\boxed{{{shown}}}.{grammar.END_OF_ANSWER}",
+    solutions.boxing(shown),
   )
 
 

@@ -38,6 +38,8 @@ class BracketsTest(parameterized.TestCase):
   def test_closing_brace(self):
     self.assertEqual(brackets.closing_brace(r"{a\}{b}}c", 1), 7)
     self.assertIsNone(brackets.closing_brace("{a", 1))
+    self.assertEqual(brackets.closing_brace("({)(}))", 1, "()"), 2)
+    self.assertEqual(brackets.closing_brace("(({)}))", 1, "()"), 5)
 
 
 if __name__ == "__main__":

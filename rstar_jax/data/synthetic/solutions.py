@@ -11,6 +11,7 @@ from fractions import Fraction
 
 from rstar_jax.data.synthetic import relations
 from rstar_jax.steps import grammar
+from rstar_jax.steps.prompts import LAST_STEP
 from rstar_jax.types import Prefix, Problem
 
 
@@ -199,9 +200,7 @@ def step(body_: str, first: bool) -> str:
 
 def printing(name: str) -> str:
   """Returns the node that prints a quantity and closes the code."""
-  return (
-    f"\n\n# Now print the final answer\nprint({name})\n{grammar.END_OF_CODE}"
-  )
+  return f"\n\n{LAST_STEP}\nprint({name})\n{grammar.END_OF_CODE}"
 
 
 def boxing(answer: str) -> str:
