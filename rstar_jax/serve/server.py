@@ -19,8 +19,9 @@ _LAST_SECONDS = 5
 class Server(uvicorn.Server):
   """A server that finishes its requests before it ends.
 
-  After a signal it refuses new requests. It ends when no request is left, after
-  its grace, or at a second signal.
+  After a signal it refuses new requests. It ends when no request is left, or
+  after its grace. A second signal, and a deadline behind the grace, are of
+  `stopping.listening`.
   """
 
   def __init__(self, made: Starlette, service: Service, grace: float):
@@ -34,6 +35,8 @@ class Server(uvicorn.Server):
     super().__init__(
       uvicorn.Config(
         made,
+        # uvloop would take the descriptor from which `stopping` reads signals.
+        loop="asyncio",
         http=_Connection,
         ws="none",
         lifespan="off",
@@ -56,10 +59,7 @@ class Server(uvicorn.Server):
 
   def handle_exit(self, sig, frame) -> None:
     del sig, frame
-    if self._until is None:
-      self.stop()
-    else:
-      self._until = 0.0
+    self.stop()
 
   async def on_tick(self, counter: int) -> bool:
     if self._until is not None and (

@@ -105,9 +105,11 @@ class ProcessTest(absltest.TestCase):
 
   def setUp(self):
     super().setUp()
-    self.go = pathlib.Path(self.create_tempdir().full_path) / "go"
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    self.go, self.said = folder / "go", folder / "stderr"
 
   def start(self, port: int = 0) -> tuple[subprocess.Popen, int]:
+    stderr = self.enterContext(open(self.said, "ab"))
     process = subprocess.Popen(
       [
         *(sys.executable, "-m", "rstar_jax.main", "serve", f"--port={port}"),
@@ -122,6 +124,7 @@ class ProcessTest(absltest.TestCase):
       cwd=ROOT,
       env=os.environ | {held.GO: str(self.go)},
       stdout=subprocess.PIPE,
+      stderr=stderr,
       text=True,
     )
     self.addCleanup(process.stdout.close)
@@ -190,6 +193,19 @@ class ProcessTest(absltest.TestCase):
     # Far past what a busy machine takes.
     self.assertEqual(second.wait(300), 0)
     served.until(lambda: not children & set(parents()))
+
+  def test_a_second_signal_ends_it_at_once(self):
+    process, port = self.start()
+    with self.asking(port) as slow:
+      process.send_signal(signal.SIGTERM)
+      served.until(lambda: b"SIGTERM: stopping" in self.said.read_bytes())
+      self.assertFalse(slow.done())
+      process.send_signal(signal.SIGTERM)
+      # Not after the request, which waits for a file.
+      self.assertEqual(process.wait(300), 128 + signal.SIGTERM)
+      self.assertIsInstance(
+        slow.exception(), OSError | http.client.HTTPException
+      )
 
 
 def parents() -> dict[int, int]:
