@@ -14,7 +14,7 @@ from rstar_jax.data import unsolved as unsolved_lib
 from rstar_jax.evaluation import accuracy
 from rstar_jax.report import judged
 from rstar_jax.report.forest import Budget, Forest
-from rstar_jax.storage import json_io, layout, scalars
+from rstar_jax.storage import json_io, layout, scalars, store
 from rstar_jax.storage.records import each_row
 from rstar_jax.storage.snapshot import Snapshot
 
@@ -71,7 +71,7 @@ def read(workdir: epath.PathLike, budget: Budget | None = None) -> dict:
       suspects = set(each["unsolved"]["suspects"])
       forest.training(folders[number], number, last, suspects)
   return {
-    "name": workdir.name,
+    "name": store.name_of(workdir),
     "results": results,
     "metrics": _metrics(each_row(workdir / layout.METRICS)),
     "rounds": rounds,

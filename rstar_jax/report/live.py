@@ -139,7 +139,7 @@ class Watch:
     except ValueError as error:
       problem = str(error)
     try:
-      read = inputs.now(self.workdir.name, files)
+      read = inputs.now(store.name_of(self.workdir), files)
       overview = overview_lib.overview(read)
     except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
       # One of these is in a form that no version writes.
@@ -225,7 +225,7 @@ class _Server(http.server.ThreadingHTTPServer):
     self.address_family = address.family(host)
     super().__init__((host, port), _Handler)
     self.watch = watch
-    self.page = page.live(watch.workdir.name).encode()
+    self.page = page.live(store.name_of(watch.workdir)).encode()
 
   def handle_error(self, request: Any, client_address: Any) -> None:
     """Ignores the error: a browser that disconnects is none."""

@@ -96,6 +96,11 @@ def is_remote(where: str | Path) -> bool:
   return str(where).startswith(_SCHEME)
 
 
+def name_of(folder: Path) -> str:
+  """Returns a folder's name; "." and ".." have those of the folders meant."""
+  return pathlib.Path(os.path.abspath(folder)).name
+
+
 def check(folder: Path) -> None:
   """Checks that a folder's bucket exists and is accessible.
 

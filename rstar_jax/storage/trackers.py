@@ -114,6 +114,6 @@ def _name_of(workdir: store.Path) -> str:
   file = workdir / layout.TRACKED
   stored = json_io.read(file)
   if not isinstance(stored, dict) or not isinstance(stored.get("name"), str):
-    stored = {"name": f"{workdir.name}-{uuid.uuid4().hex[:8]}"}
+    stored = {"name": f"{store.name_of(workdir)}-{uuid.uuid4().hex[:8]}"}
     json_io.write(file, stored)
   return stored["name"]

@@ -1,5 +1,6 @@
 """Paths on disk and in a bucket, with a server that stands in for Google's."""
 
+import contextlib
 import os
 import pathlib
 import shutil
@@ -38,6 +39,16 @@ class PathTest(StoreTest):
     path = store.path("gs://b/run/") / "round_1"
     self.assertEqual(str(path), "gs://b/run/round_1")
     self.assertTrue(store.is_remote(path))
+
+  def test_the_name_of_the_folder_meant(self):
+    here = self.disk / "a" / "b"
+    here.mkdir(parents=True)
+    with contextlib.chdir(here):
+      for where, name in (
+        *((".", "b"), ("..", "a"), ("c/..", "b"), ("c/", "c")),
+        ("gs://b/some/run", "run"),
+      ):
+        self.assertEqual(store.name_of(store.path(where)), name, where)
 
   @parameterized.parameters(
     *("s3://b/run", "gs://", "gs:///", "http://x/y", "gs:/b/run"),
