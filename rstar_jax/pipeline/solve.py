@@ -63,6 +63,13 @@ class Budget:
     """The source of the method's solutions."""
     return sources.of(self.how.source)
 
+  @property
+  def solutions(self) -> int:
+    """The most solutions that are begun for a question."""
+    if self.source.guided:
+      return self.rollouts * self.candidates
+    return self.source.count(self.samples)
+
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
@@ -162,6 +169,44 @@ def check(method: Method | None, *, valued: bool) -> None:
     )
 
 
+def able(config: Config, round_: int, *, valued: bool) -> tuple[Method, ...]:
+  """Returns the methods that a round's models can do, the default one first.
+
+  Args:
+    config: the run's.
+    round_: 0 is the base model.
+    valued: as in `check`.
+  """
+  found = [
+    each for each in METHODS if valued or not methods.ASKED[each].needs_values
+  ]
+  # Without a reward model the default is the majority. A few-shot base model is
+  # the exception, since it seldom writes a whole solution that runs; so is a
+  # search plugin.
+  searches = valued or _by_plugin(config) or _few_shot(config, round_)
+  first: Method = "search" if searches else "majority"
+  return tuple(sorted(found, key=lambda each: each != first))
+
+
+def _by_plugin(config: Config) -> bool:
+  return config.eval.search.method != "mcts"
+
+
+def _few_shot(config: Config, round_: int) -> bool:
+  return not round_ and config.policy.prompt == "few_shot"
+
+
+def usual(config: Config, round_: int, *, valued: bool) -> Budget:
+  """Returns the budget of a question that gives none; see `able`."""
+  search = config.eval.search
+  return Budget(
+    method=able(config, round_, valued=valued)[0],
+    samples=cost.samples_of_evaluation(config),
+    rollouts=search.rollouts,
+    candidates=search.candidates,
+  )
+
+
 def solve(context: Context, round_: int, question: str) -> Solution:
   """Answers one question with the models of a round; see `solve_all`.
 
@@ -223,17 +268,7 @@ class Solver:
   @property
   def methods(self) -> tuple[Method, ...]:
     """The methods that these models can do, the default one first."""
-    able = [
-      each
-      for each in METHODS
-      if self._valued or not methods.ASKED[each].needs_values
-    ]
-    # Without a reward model the default is the majority. A few-shot base model
-    # is the exception, since it seldom writes a whole solution that runs; so is
-    # a search plugin.
-    samples = not (self._valued or self._by_plugin or self._few_shot)
-    first: Method = "majority" if samples else "search"
-    return tuple(sorted(able, key=lambda each: each != first))
+    return able(self._config, self._round, valued=self._valued)
 
   @property
   def any_temperature(self) -> bool:
@@ -249,25 +284,21 @@ class Solver:
     """Returns the number of tokens of the policy's prompt for a question."""
     # Not `encode_solution`, which would keep questions that are then refused.
     tokenizer = self.backend.tokenizer
-    prompt = self._context.task.few_shot if self._few_shot else tokenizer.prompt
+    few_shot = _few_shot(self._config, self._round)
+    prompt = self._context.task.few_shot if few_shot else tokenizer.prompt
     return len(tokenizer.bos_ids) + len(tokenizer.encode(prompt(question)))
 
   def cut(self, text: str, tokens: int) -> int:
     """Returns the number of characters in the first tokens of a text."""
     tokenizer = self._context.tokenizer
-    return len(tokenizer.decode(tokenizer.encode(text)[:tokens]))
+    ids = tokenizer.encode(text)
+    # Decoding drops special tokens, and may compose characters.
+    whole = len(ids) <= tokens
+    return len(text if whole else tokenizer.decode(ids[:tokens]))
 
   @property
   def _valued(self) -> bool:
     return self.backend.score is not None
-
-  @property
-  def _by_plugin(self) -> bool:
-    return self._config.eval.search.method != "mcts"
-
-  @property
-  def _few_shot(self) -> bool:
-    return not self._round and self._config.policy.prompt == "few_shot"
 
   def budget(self, method: Method | None = None, **given: int) -> Budget:
     """Returns a budget.
@@ -280,13 +311,8 @@ class Solver:
       ValueError: the method needs a reward model, and there is none.
     """
     check(method, valued=self._valued)
-    search = self._config.eval.search
-    usual = {
-      "samples": cost.samples_of_evaluation(self._config),
-      "rollouts": search.rollouts,
-      "candidates": search.candidates,
-    }
-    return Budget(method=method or self.methods[0], **usual | given)
+    found = usual(self._config, self._round, valued=self._valued)
+    return dataclasses.replace(found, method=method or found.method, **given)
 
   def in_flight(self, budget: Budget) -> int:
     """Returns how many questions of a budget to keep in flight."""
@@ -318,7 +344,7 @@ class Solver:
     # Places of each question that a search plugin gets in one call.
     together: dict[tuple, dict[str, list[int]]] = {}
     for index, each in enumerate(asked):
-      if each.budget.source.guided and self._by_plugin:
+      if each.budget.source.guided and _by_plugin(self._config):
         key = each.budget, each.seed, each.number, each.temperature
         group = together.setdefault(key, {})
         group.setdefault(each.question, []).append(index)

@@ -127,8 +127,6 @@ class _App:
 
   async def _answer(self, request: Request, chat: bool) -> Response:
     """Answers a question, at once or as a stream."""
-    if self._service.stopping:
-      raise Refused("the server is stopping", 503)
     body = await _body(request)
     asked = wire.read(body, self._served, chat=chat)
     prompt = self._service.solver.prompt_tokens(asked.question)

@@ -214,27 +214,40 @@ def serve(
   given: flags.FlagValues,
   token: str,
 ) -> None:
-  """Loads the models, and serves until a signal."""
-  from rstar_jax.pipeline.solve import Solver
+  """Loads the models, and serves until a signal.
+
+  Raises:
+    ValueError: the default budget exceeds a request's limit.
+  """
+  from rstar_jax.pipeline import backends
+  from rstar_jax.pipeline.solve import Solver, usual
   from rstar_jax.serve import app
   from rstar_jax.serve.metrics import Metrics
   from rstar_jax.serve.server import Server
   from rstar_jax.serve.service import Limits, Service
   from rstar_jax.serve.wire import Served
 
+  config = context.config
+  valued = backends.scores(context, round_)
+  budget = usual(config, round_, valued=valued)
+  if budget.solutions > given.solutions:
+    raise ValueError(
+      f"--solutions={given.solutions} would refuse every question without a "
+      f"budget of its own: {budget.method} takes {budget.solutions}; raise "
+      "--solutions"
+    )
   solver = Solver(context, round_)
   solver.backend.warm_up()
   stopping.check()
   limits = Limits(places=given.places, line=given.line, seconds=given.seconds)
   service = Service(solver, limits)
   name = given.name or (
-    store.path(given.workdir).name if given.workdir else "base"
+    store.name_of(store.path(given.workdir)) if given.workdir else "base"
   )
-  config = context.config
   served = Served(
     name=name,
     methods=solver.methods,
-    usual=solver.budget(),
+    usual=budget,
     temperature=config.engine.temperature,
     any_temperature=solver.any_temperature,
     top_p=config.engine.top_p,

@@ -11,6 +11,7 @@ import dataclasses
 import http.server
 import json
 import socket
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -191,6 +192,8 @@ class EngineService:
     if isinstance(prompt, str):
       prompt = [*tokenizer.bos_ids, *tokenizer.encode(prompt)]
     ids = _ids(prompt, "prompt", known)
+    if not ids:
+      raise Refused("the prompt has no tokens")
     count = outside.integer(body.get("n", 1), "n", 1, 256)
     seed = outside.integer(body.get("seed", 0), "seed", 0, _SEED - 1)
     limit = outside.integer(
@@ -462,6 +465,8 @@ class _Server(http.server.ThreadingHTTPServer):
 
   def handle_error(self, request, client_address):
     """Ignores the error: a client that disconnects is none."""
+    if not isinstance(sys.exception(), OSError):
+      super().handle_error(request, client_address)
 
 
 def make(

@@ -285,10 +285,10 @@ def _budget(
   method = fields.get("method")
   if method is None and ":" in model.removeprefix(served.name):
     method = model.removeprefix(served.name)[1:]
-  temperature = fields.get("temperature", served.temperature)
-  if method is None and temperature == 0:
+  if method is None and fields.get("temperature") == 0:
     method = "greedy"
-  method = method or usual.method
+  if method is None:
+    method = usual.method
   if method not in served.methods:
     known = "is none of" if method not in METHODS else "cannot be asked of"
     raise Refused(
@@ -312,10 +312,7 @@ def _budget(
     for name in ("samples", "rollouts", "candidates")
   }
   budget = Budget(method=method, **sizes)
-  count = choices * {
-    "greedy": 1,
-    "search": budget.rollouts * budget.candidates,
-  }.get(method, budget.samples)
+  count = choices * budget.solutions
   if count > served.solutions:
     means = "rollouts x candidates" if method == "search" else "samples"
     raise Refused(

@@ -190,6 +190,26 @@ class SolverTest(SolvingCase, parameterized.TestCase):
       encode_solution(tokenizer, prompt, ()), self.solver.prompt_tokens("four")
     )
 
+  @parameterized.parameters(
+    # Decoding drops the special token, the second of three.
+    ("a<|endoftext|>b", 1000, 15),
+    ("a<|endoftext|>b", 3, 15),
+    ("a<|endoftext|>b", 2, 1),
+    ("12", 1, 1),
+    ("", 1, 0),
+  )
+  def test_a_text_that_fits_is_not_cut(self, text, tokens, kept):
+    self.assertEqual(self.solver.cut(text, tokens), kept)
+
+  def test_a_budget_as_the_number_of_its_solutions(self):
+    sizes = {"samples": 5, "rollouts": 3, "candidates": 4}
+    found = {
+      each: self.solver.budget(each, **sizes).solutions
+      for each in solve.METHODS
+    }
+    wanted = {"greedy": 1, "majority": 5, "best_of_n": 5, "search": 12}
+    self.assertEqual(found, wanted)
+
   def test_majority_is_the_most_frequent_answer(self):
     (found,) = self.ask(self.asked("majority", samples=9))
     counts = collections.Counter(each.answer for each in self.samples(9))

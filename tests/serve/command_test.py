@@ -18,7 +18,7 @@ from unittest import mock
 from absl.testing import absltest, parameterized
 
 from rstar_jax import main
-from rstar_jax.pipeline import hosts
+from rstar_jax.pipeline import backends, hosts
 from rstar_jax.serve import command
 from tests.serve import held, served
 
@@ -57,6 +57,19 @@ class FlagsTest(parameterized.TestCase):
     with lacks:
       line = self.refusal("--config=configs/tiny.py", "--port=0")
     self.assertIn("jax cannot use this machine's devices (no tpu)", line)
+
+  def test_a_limit_below_what_every_question_takes(self):
+    # 20 samples, since the base model has no reward model.
+    arguments = ["--config=configs/tiny.py", "--solutions=19", "--port=0"]
+    said = io.StringIO()
+    with (
+      mock.patch.object(backends, "trained", side_effect=AssertionError),
+      mock.patch.object(sys, "argv", ["rstar_jax serve", *arguments]),
+      contextlib.redirect_stderr(said),
+    ):
+      self.assertEqual(command.main(arguments), 1)
+    *_, line = said.getvalue().splitlines()
+    self.assertIn("majority takes 20; raise --solutions", line)
 
   def test_help_names_every_flag(self):
     said = io.StringIO()

@@ -1,8 +1,10 @@
 """Our engine behind a server: real sockets, a tiny model."""
 
+import contextlib
 import dataclasses
 import functools
 import http.client
+import io
 import json
 import pathlib
 import socket
@@ -274,6 +276,8 @@ BAD = (
   ({"prompt": [768]}, "has 768 as prompt, want 0 to 767"),
   ({"prompt": [-1]}, "has -1 as prompt"),
   ({"prompt": ["a"]}, 'has "a" in prompt'),
+  ({"prompt": []}, "the prompt has no tokens"),
+  ({"prompt": ""}, "the prompt has no tokens"),
   ({"prompt": None}, "has null as prompt"),
   ({"prompt": [1] * 161}, "161 tokens; the context length is 160"),
   ({"n": 0}, "has 0 as n, want 1 to 256"),
@@ -367,6 +371,19 @@ class RefusalsTest(ServeCase):
       connection.endheaders()
       self.assertEqual(connection.getresponse().status, 413)
       connection.close()
+
+  def test_an_error_that_is_no_client_s_is_shown(self):
+    server = engine_server.make(self.served, place())
+    self.addCleanup(server.server_close)
+    for error in (ConnectionResetError("ours"), RuntimeError("ours")):
+      said = io.StringIO()
+      try:
+        raise error
+      except Exception:
+        with contextlib.redirect_stderr(said):
+          server.handle_error(None, ("127.0.0.1", 1))
+      shown = isinstance(error, RuntimeError)
+      self.assertEqual("ours" in said.getvalue(), shown)
 
   def test_a_key(self):
     url, self.url = self.url, self.listen(key="s3cret")

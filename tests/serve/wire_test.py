@@ -32,6 +32,10 @@ def read(chat=True, served=SERVED, **fields) -> wire.Request:
 # A request that is refused, the field and words of the line.
 BAD = (
   ({"method": "guess"}, "method", "is none of search, greedy"),
+  ({"method": ""}, "method", "='' is none of"),
+  ({"method": []}, "method", "=[] is none of"),
+  ({"method": False}, "method", "=False is none of"),
+  ({"method": 0, "temperature": 0}, "method", "=0 is none of"),
   ({"rollout": 3}, "rollout", "Unrecognized request argument"),
   ({"tools": [1]}, "tools", "is not supported"),
   ({"n": 0}, None, "has 0 as n, want 1 to 128"),
@@ -99,6 +103,16 @@ class ReadTest(parameterized.TestCase):
       ({"method": "greedy", "temperature": 0.3}, "greedy"),
     ):
       self.assertEqual(read(**fields).budget.method, method, fields)
+
+  def test_a_server_without_warmth_searches_all_the_same(self):
+    served = dataclasses.replace(SERVED, temperature=0.0)
+    for fields, method in (
+      ({}, "search"),
+      ({"temperature": None}, "search"),
+      ({"temperature": 0}, "greedy"),
+    ):
+      found = read(served=served, **fields)
+      self.assertEqual(found.budget.method, method, fields)
 
   def test_a_temperature_is_of_all_samples(self):
     for fields, temperature in (
