@@ -21,6 +21,7 @@ from orbax.checkpoint import v1 as ocp
 
 from rstar_jax import outside
 from rstar_jax.storage import store
+from rstar_jax.storage.snapshot import COMMITTED
 
 _KEEP = 2
 # The file of a checkpoint that holds the metadata of `save`.
@@ -47,9 +48,10 @@ class Checkpoints:
 
   def __init__(self, folder: str | store.Path):
     """Opens a folder with one subfolder per step; creates it if missing."""
-    # The last step whose writing began, and the one before it.
+    # The newest step that is known to be complete, and the one that is being
+    # written, or could not be.
+    self._complete: int | None = None
     self._begun: int | None = None
-    self._before: int | None = None
     self._writing: Any = None
     self._preserved = _Preserved()
     self._folder = store.path(folder)
@@ -107,7 +109,7 @@ class Checkpoints:
         overwrite=step in self.steps(),
         custom_metadata={"shapes": _shapes(state)},
       )
-    self._before, self._begun = self._begun, step
+    self._begun = step
 
   def wait(self) -> None:
     """Waits until the last `save` is complete; raises as `save`."""
@@ -115,6 +117,7 @@ class Checkpoints:
     if writing is not None:
       with self._errors_in_one_line(self._begun):
         writing.result()
+      self._complete, self._begun = self._begun, None
 
   @contextlib.contextmanager
   def _errors_in_one_line(self, step: int | None) -> Iterator[None]:
@@ -136,13 +139,24 @@ class Checkpoints:
   @property
   def whole(self) -> int | None:
     """The newest complete step that this process wrote or found."""
-    writing = self._checkpointer.is_saving_in_progress()
-    return self._before if writing else self._begun
+    if self._writing is None or self._checkpointer.is_saving_in_progress():
+      return self._complete
+    # No bucket is asked: this process may be about to end.
+    remote = store.is_remote(self._folder)
+    return self._begun if remote or self._is_there() else self._complete
 
   def steps(self) -> list[int]:
     """Returns the steps of the complete checkpoints, newest first."""
-    steps = [each.step for each in self._checkpointer.checkpoints]
+    steps = {each.step for each in self._checkpointer.checkpoints}
+    # orbax lists a step as soon as its writing begins.
+    if self._begun in steps and not self._is_there():
+      steps.remove(self._begun)
     return sorted(steps, reverse=True)
+
+  def _is_there(self) -> bool:
+    """Returns whether the step that was begun is complete."""
+    folder = self._folder / str(self._begun)
+    return (folder / COMMITTED if store.is_remote(folder) else folder).exists()
 
   def restore_latest(self, start: Any) -> tuple[int, Any] | None:
     """Restores the newest checkpoint whose files are whole.
@@ -176,7 +190,7 @@ class Checkpoints:
         error = caught
       found = _of_processes(_found(error))
       if not any(found):
-        self._begun = step
+        self._complete = step
         return step, state
       if isinstance(error, _AnotherState):
         raise error
@@ -219,10 +233,10 @@ class Checkpoints:
       if isinstance(each, jax.Array):
         each.delete()
     own = jax.process_index()
-    alone = ocp.options.MultiprocessingOptions(
-      primary_host=own, active_processes={own}
-    )
-    with ocp.Context(multiprocessing_options=alone):
+    alone = ocp.Context()
+    alone.multiprocessing.primary_host = own
+    alone.multiprocessing.active_processes = {own}
+    with alone:
       loaded = ocp.load_checkpointables(folder, wanted)
     return _unflatten(loaded["state"], start)
 

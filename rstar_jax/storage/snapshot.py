@@ -13,7 +13,7 @@ from rstar_jax import outside
 from rstar_jax.storage import layout, store
 
 # The file that orbax writes last to a checkpoint in a bucket.
-_COMMITTED = "commit_success.txt"
+COMMITTED = "commit_success.txt"
 
 
 class _Lines(NamedTuple):
@@ -157,7 +157,7 @@ class Snapshot:
       int(step)
       for step in steps
       if not store.is_remote(self._folder)
-      or f"{folder}/{step}/{_COMMITTED}" in self
+      or f"{folder}/{step}/{COMMITTED}" in self
     )
 
   def newest(self, names: Iterable[str]) -> list[str]:

@@ -124,10 +124,16 @@ class CheckpointsTest(parameterized.TestCase):
         "is_saving_in_progress",
         return_value=True,
       ):
+        saver._writing.result()
         self.assertEqual(saver.whole, 3)
+      # Nobody has waited for it.
+      self.assertEqual(saver.whole, 7)
       saver.wait()
       self.assertEqual(saver.whole, 7)
       self.assertEqual(saver.steps(), [7, 3])
+      saver.save(8, _state(8.0))
+      with mock.patch.object(saver, "_is_there", return_value=False):
+        self.assertEqual((saver.whole, saver.steps()), (7, [7]))
 
   def test_a_write_that_fails_is_said_by_the_next_call(self):
     with checkpoints.Checkpoints(self.folder) as saver:
@@ -135,6 +141,30 @@ class CheckpointsTest(parameterized.TestCase):
         writing.result.side_effect = OSError("no space")
         with self.assertRaisesRegex(OSError, "no space"):
           saver.save(7, _state(7.0))
+
+  def test_a_write_that_failed_is_no_checkpoint(self):
+    with (
+      self.assertRaisesRegex(OSError, "checkpoint 7 "),  # As it is closed.
+      checkpoints.Checkpoints(self.folder) as saver,
+    ):
+      saver.save(3, _state(3.0))
+      saver.wait()
+      with full_disk.full(), self.assertRaisesRegex(OSError, "checkpoint 7 "):
+        saver.save(7, _state(7.0))
+        while saver._checkpointer.is_saving_in_progress():
+          time.sleep(0.01)
+        found = [saver.whole]
+        saver.wait()
+      self.assertFalse((self.folder / "7").exists())
+      found += [saver.whole, *saver.steps()]
+      with mock.patch.object(checkpoints.store, "is_remote", lambda _: True):
+        found.append(saver.whole)
+    self.assertEqual(found, [3] * 4)
+
+  def test_nothing_is_told_of_how_it_restores(self):
+    self._save(3)
+    with self.assertNoLogs(level="WARNING"):
+      self._restore()
 
   def test_a_write_that_does_not_begin_is_a_line(self):
     self._save(3)
