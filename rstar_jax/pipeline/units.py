@@ -267,7 +267,7 @@ class Kept:
       self.times += 1
 
   def rows(self) -> Rows:
-    """Returns the rows that were kept last; {} for none."""
+    """Returns the rows that were kept last; {} for none, see `_Part.rows`."""
     return self._part.rows(self._place, self.times) if self.times else {}
 
   def keep(self, rows: Rows) -> None:
@@ -297,7 +297,10 @@ class _Part:
     left: indices in `shard.units` of the unfinished units.
     problems_left: number of unfinished units by problem id.
     passed_over: damaged or truncated lines of the journals.
+    elsewhere: whether another process was found to have written the shard.
   """
+
+  elsewhere = False
 
   def __init__(
     self,
@@ -346,9 +349,21 @@ class _Part:
     )
 
   def rows(self, place: int, time: int = 0) -> Rows:
-    """Returns a unit's rows from the journal; see `keep`."""
+    """Returns a unit's rows from the journal; see `keep`.
+
+    If another process has written the shard, and removed a journal, they are
+    lost, and not needed: {}.
+    """
+    if self.elsewhere:
+      return {}
     assert self._journal is not None
-    return self._journal.get(self._key(place, time))["rows"]
+    try:
+      return self._journal.get(self._key(place, time))["rows"]
+    except (OSError, ValueError):
+      if not self.shard.done():
+        raise
+      self.elsewhere = True
+      return {}
 
   def keep(self, place: int, rows: Rows, time: int = 0) -> None:
     """Puts rows into the journal.
@@ -381,13 +396,8 @@ class _Part:
     """Writes the files of the shard, then removes the journals."""
     with self._lock:
       self._over = True
-    try:
-      files = self._files()
-    except (OSError, ValueError):
-      # Another process may have written the shard, and removed our journal.
-      if not self.shard.done():
-        raise
-    else:
+    files = self._files()
+    if not self.elsewhere:
       for path, rows in zip(self.shard.files, files.values(), strict=True):
         info = self.shard.info if path == self.path else None
         records.write_shard(path, rows, info and info(rows))

@@ -376,6 +376,38 @@ class HostsTest(UnitsCase):
     shards.finish(ALONE, folder, lambda: {"made": True}, cut)
     self.assertEqual(self.contents(folder), self.straight())
 
+  def test_progress_that_another_process_has_made_needless(self):
+    """It has written the shard meanwhile, and removed the journals."""
+    folder = self.folder / "run"
+    cut = self.shards(folder)
+    with units.Units(cut, "one", "test") as first:
+      for unit in cut[0].units:
+        first.kept(unit).keep({"": [{"half": 1}]})
+    late = units.Units(cut, "one", "test", host=1)
+
+    def search(unit):
+      yield requests.verify([])
+      # What it begins anew, without its progress, may not be written.
+      return {"": [{}]} if unit in cut[0].units else rows_of(unit)
+
+    self.run_stage(folder)
+    straight = self.contents(folder)
+    kept = late.kept(cut[0].units[0])
+    self.assertEqual((kept.times, kept.rows()), (1, {}))
+    with late:
+      late.search(lambda unit: (search(unit), CALLS), 2)
+    self.assertEqual(self.contents(folder), straight)
+
+  def test_progress_that_cannot_be_read_ends_a_run(self):
+    cut = self.shards(self.folder / "run")
+    with units.Units(cut, "one", "test") as stage:
+      kept = stage.kept(cut[0].units[0])
+      kept.keep({"": []})
+      (journal,) = (self.folder / "run").iterdir()
+      journal.unlink()
+      with self.assertRaises(FileNotFoundError):
+        kept.rows()
+
   def test_other_hosts_go_on(self):
     folder = self.folder / "run"
     for index in range(3):
