@@ -62,6 +62,8 @@ class Child:
     self.pid, self.channel = pid, channel
     self.cpu_seconds = self.memory_bytes = 0
     self.is_new = False
+    # The wait status of a process that has been reaped.
+    self._status: int | None = None
     self._inbox = wire.Inbox()
     # Readable once the process has ended. End of file on the channel does not
     # say so: the process that forked this one may hold a copy of its end.
@@ -96,8 +98,19 @@ class Child:
 
   def has_ended(self) -> bool:
     """Returns whether the process has ended; what it sent may be unread."""
-    flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
-    return os.waitid(os.P_PID, self.pid, flags) is not None
+    if hasattr(os, "waitid"):
+      flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+      return os.waitid(os.P_PID, self.pid, flags) is not None
+    # macOS has it from Python 3.13 on.
+    if self._status is None:
+      pid, status = os.waitpid(self.pid, os.WNOHANG)
+      self._status = status if pid else None
+    return self._status is not None
+
+  def kill(self) -> None:
+    """Kills the process unless it has ended."""
+    if self._status is None:  # Else the pid may be another's by now.
+      os.kill(self.pid, signal.SIGKILL)
 
   def stop(self) -> None:
     """Stops the process.
@@ -124,8 +137,10 @@ class Child:
       os.close(self.pidfd)
       self.pidfd = -1
     # A process that closed its channel and goes on would never end by itself.
-    os.kill(self.pid, signal.SIGKILL)
-    return os.waitpid(self.pid, 0)[1]
+    self.kill()
+    if self._status is None:
+      self._status = os.waitpid(self.pid, 0)[1]
+    return self._status
 
 
 class Watch:
@@ -186,11 +201,11 @@ class Watch:
     except OSError:
       message = None
     if message is None:
-      os.kill(child.pid, signal.SIGKILL)
+      child.kill()
       os._exit(0)
     if message == ["kill", self.serial]:
       self.killed = True
-      os.kill(child.pid, signal.SIGKILL)
+      child.kill()
 
 
 def pair() -> tuple[socket.socket, socket.socket]:

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import time
+from unittest import mock
 
 from absl.testing import absltest
 
@@ -53,6 +54,26 @@ class ChildrenTest(absltest.TestCase):
     child = self.fork(lambda channel: os._exit(7))
     self.assertIsNone(self.watch.next(child))
     self.assertEqual(os.WEXITSTATUS(child.end()), 7)
+
+  def test_without_waitid_and_pidfd(self):
+    """As on macOS before Python 3.13."""
+    for action, message, status in (
+      (lambda channel: os._exit(7), None, 7 << 8),
+      (lambda channel: channel.sendall(wire.frame([1])), [1], 0),
+    ):
+      with (
+        mock.patch.object(os, "waitid"),
+        mock.patch.object(os, "pidfd_open", side_effect=OSError),
+      ):
+        del os.waitid
+        child = self.fork(action)
+        while not child.has_ended():
+          time.sleep(0.01)
+        self.assertTrue(child.has_ended())
+        self.assertEqual(self.watch.next(child), message)
+        with mock.patch.object(os, "kill") as kill:
+          self.assertEqual((child.end(), child.end()), (status, status))
+        kill.assert_not_called()
 
   def test_too_long_a_message_ends_the_child(self):
     child = self.fork(lambda channel: channel.sendall(wire.frame("x" * 10**6)))
