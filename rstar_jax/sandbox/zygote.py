@@ -275,7 +275,8 @@ def _rlimits() -> list[tuple[int, int]]:
 def _preload(names: list[str]) -> list[str]:
   """Imports modules and seeds their generators; returns what failed, and why.
 
-  A module that its package does not have, in this version, is no failure.
+  A generator that a program makes without a seed has seed 0, too. A module that
+  its package does not have, in this version, is no failure.
   """
   # `random` registers a hook that draws a new seed in each fork; without it
   # every fork inherits the state that is set here.
@@ -284,6 +285,13 @@ def _preload(names: list[str]) -> list[str]:
   import random
 
   os.register_at_fork = register
+  seed = random.Random.seed
+
+  def seeded(self, a=None, version=2):
+    seed(self, 0 if a is None else a, version)
+
+  random.Random.seed = seeded
+  random.seed = random._inst.seed  # It was bound before.
   failures = []
   for name in names:
     try:
@@ -294,6 +302,8 @@ def _preload(names: list[str]) -> list[str]:
   random.seed(0)
   if "numpy.random" in sys.modules:
     sys.modules["numpy.random"].seed(0)
+    # Where generators without a seed draw one.
+    sys.modules["numpy.random.bit_generator"].randbits = lambda bits: 0
   if "sympy.core.random" in sys.modules:
     sys.modules["sympy.core.random"].seed(0)
     # Drawn at random; it is part of hashes, by which sets are ordered.

@@ -228,6 +228,39 @@ class SandboxTest(parameterized.TestCase):
     drawn = self.run_one("import numpy as np", "print(np.random.rand())")
     self.assertEqual(drawn.stdout, f"{np.random.RandomState(0).rand()}\n")
 
+  def test_a_generator_without_a_seed_has_one(self):
+    programs = [
+      ["import random", f"print({each})"]
+      for each in (
+        "random.Random().random()",
+        "random.Random(None).random()",
+        "random.random(), random.seed(), random.random()",
+        "random.Random(7).random()",
+      )
+    ] + [
+      ["import numpy as np", f"print({each})"]
+      for each in (
+        "np.random.default_rng().random()",
+        "np.random.RandomState().random_sample()",
+        "np.random.Generator(np.random.MT19937()).random()",
+        "np.random.default_rng(7).random()",
+      )
+    ]
+    found = [result.stdout for result in self.sandbox.run(programs)]
+    with Sandbox(workers=1, limits=_LIMITS) as other:
+      again = [result.stdout for result in other.run(programs)]
+    self.assertEqual(found, again)
+    zero, seven = random.Random(0).random(), random.Random(7).random()
+    self.assertEqual(
+      found[:4],
+      [
+        *(f"{zero}\n" for _ in range(2)),
+        f"{zero} None {zero}\n",
+        f"{seven}\n",
+      ],
+    )
+    self.assertEqual(found[7], f"{np.random.default_rng(7).random()}\n")
+
   @parameterized.parameters("numpy", "scipy", "pandas")
   def test_random_numbers_are_seeded_whatever_imports_numpy(self, name):
     # As that library would.
