@@ -3,8 +3,8 @@
 Steps that each compile alone are executed one after another in one `__main__`
 namespace, which has the effect of their concatenation; only the last step's
 output is kept. If a step does not compile alone (an `else:`, an open bracket),
-the concatenation is compiled instead, and `compile_steps` returns the steps
-whose output has to be removed from the front.
+the concatenation is compiled instead, and `compile_whole` returns the number of
+steps whose output has to be removed from the front.
 
 Runs inside a worker: standard library only.
 """
@@ -12,6 +12,7 @@ Runs inside a worker: standard library only.
 import errno
 import io
 import os
+import re
 import sys
 import types
 from typing import NamedTuple
@@ -28,6 +29,10 @@ OVER = "more output than the limit"
 # Freed when a program runs out of memory, so that it can still be reported.
 _BALLAST = 8 << 20
 _ballast: list[bytes] = []
+# An object's address, in CPython's own forms. It depends on the machine, and on
+# what the process did before.
+_ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}(?=[>,;:]| \()")
+_CUT_ADDRESS = re.compile(r" at 0x[0-9a-f]+\Z")
 # Errors by which the kernel refuses a system call.
 _REFUSALS = (errno.EPERM, errno.EACCES)
 
@@ -75,11 +80,25 @@ def error_line(error: BaseException) -> str:
   name = type(error).__qualname__[:200]
   try:
     message = error.msg if isinstance(error, SyntaxError) else str(error)
-    message = " ".join(str(message).split("\n"))[:1000]
+    message = " ".join(str(message).split("\n"))
+    message = without_addresses(message)[:1000]
   except BaseException:  # A program's own __str__ may do anything.
     message = ""
   line = f"{name}: {message}" if message else name
   return line.encode(errors="replace").decode()
+
+
+def without_addresses(text: str, cut: bool = False) -> str:
+  """Returns a text with 0 in place of objects' addresses.
+
+  Args:
+    text: what a program has printed, or an error's message.
+    cut: whether the text may end in the middle of one.
+  """
+  if " at 0x" not in text:
+    return text
+  text = _ADDRESS.sub(" at 0x0", text)
+  return _CUT_ADDRESS.sub(" at 0x0", text) if cut else text
 
 
 def compile_alone(steps: list[str]) -> list[types.CodeType] | None:
@@ -94,42 +113,27 @@ def compile_alone(steps: list[str]) -> list[types.CodeType] | None:
   return None if any(code.co_flags & FUTURE for code in codes) else codes
 
 
-def compile_steps(steps: list[str]) -> tuple[list, list[str] | None]:
-  """Compiles a program.
+def compile_whole(steps: list[str]) -> tuple[types.CodeType, int]:
+  """Compiles the concatenation of a program's steps.
 
   Args:
     steps: code of each step, oldest first.
 
   Returns:
-    (codes, prefix): the code objects to execute in order; only the last one's
-    output counts. If the program had to be compiled as one, prefix is the steps
-    whose output to remove from the front, else None.
+    The code object, and the number of steps, before the last, whose output to
+    remove from the front: the most that compile together.
 
   Raises:
-    SyntaxError, ValueError, MemoryError, RecursionError: from `compile`, for
-      the concatenation.
+    SyntaxError, ValueError, MemoryError, RecursionError: from `compile`.
   """
-  codes, flags = [], 0
-  try:
-    for step in steps:
-      code = compile(step, STEP, "exec", flags, True)
-      future = code.co_flags & FUTURE
-      if codes and future != flags:
-        raise SyntaxError("a __future__ import must come first")
-      flags = future
-      codes.append(code)
-    return codes, None
-  except SyntaxError:
-    if len(steps) == 1:
-      raise
   whole = compile("\n".join(steps), WHOLE, "exec", 0, True)
   for count in range(len(steps) - 1, 0, -1):
     try:
       compile("\n".join(steps[:count]), WHOLE, "exec", 0, True)
-      return [whole], steps[:count]
+      return whole, count
     except SyntaxError:
       continue
-  return [whole], None
+  return whole, 0
 
 
 class Interpreter:
@@ -186,6 +190,7 @@ class Interpreter:
     if capture.full:  # Also if the program caught OutputLimit.
       status, error, line = "output_limit", OVER, 0
     stdout = capture.getvalue().decode(errors="ignore")
+    stdout = without_addresses(stdout, cut=capture.full)
     return Report(status, stdout, error, line)
 
 

@@ -5,7 +5,9 @@ of the interpreter after those steps. A program that is one step longer runs in
 a fork of it, so that only the new step is executed. The number of snapshots is
 limited: the least recently used one ends, and its steps are executed again when
 they are needed. Together, snapshots hold no more memory than one program may.
-No result depends on which snapshots are alive, unless it shows pids or times.
+No result depends on which snapshots are alive, unless it shows pids, times, or
+what derives from addresses: `id`, and the order of a set of objects that are
+hashed by it. Addresses that are printed are left out (`program.py`).
 
 A snapshot may be hostile. It is stopped (SIGSTOP) except for the moment in
 which it forks, so that a process that reports its end too early neither
@@ -438,10 +440,10 @@ def _run(channel, interpreter, null, steps: list[str], after: str) -> None:
 def _run_whole(channel, interpreter, steps: list[str]) -> None:
   start = time.perf_counter()
   try:
-    codes, prefix = program.compile_steps(steps)
-    if prefix is not None:
-      channel.sendall(wire.frame(["before", len(prefix)]))
-    report = program.run_all(codes, interpreter)
+    code, before = program.compile_whole(steps)
+    if before:
+      channel.sendall(wire.frame(["before", before]))
+    report = interpreter.run(code)
   except MemoryError as failure:
     report = Report("memory", error=program.error_line(failure))
   except BaseException as failure:

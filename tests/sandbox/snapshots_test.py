@@ -213,6 +213,18 @@ while True: pass
     found = forks.as_worker(lambda: self.tree.run_whole(whole))
     self.assertEqual(list(found[:3]), expected)
 
+  def test_the_line_is_that_of_the_last_step(self):
+    future = "from __future__ import annotations"
+    for steps, line in (
+      (["x=1\ny=="], 2),
+      ([f"{future}\nx=1", "y=2\n1/0"], 2),
+      ([f"{future}\n\n\n\nx=1", "y=2\nx\nx\nx\nx\n1/0"], 6),
+      # In an earlier step.
+      ([f"{future}\n1/0", "y=2"], 0),
+    ):
+      found = forks.as_worker(lambda steps=steps: self.tree.run_whole(steps))
+      self.assertEqual((found.status, found.line), ("error", line), steps)
+
   def test_a_prefix_that_does_not_end_is_the_verdict(self):
     self.tree._cpu_seconds = 1
     head = "print('early')\nn = 0\nwhile True:\n  n += 1"
@@ -260,6 +272,19 @@ while True: pass
       found = snapshots.again(lambda queue=queue: (queue.pop(0), 7))
       self.assertEqual(found, (wanted, 7))
       self.assertLen(queue, left)
+
+  def test_no_address_tells_whether_a_prefix_was_alive(self):
+    show = "class A: pass\nprint(A(), A)\nraise ValueError(A())"
+    whole = forks.as_worker(lambda: self.tree.run_whole(["x = 1", show]))
+    alive = self.run_one("x = 1", show)
+    self.assertEqual(alive, list(whole[:3]))
+    self.assertEqual(
+      alive[1:],
+      [
+        "<__main__.A object at 0x0> <class '__main__.A'>\n",
+        "ValueError: <__main__.A object at 0x0>",
+      ],
+    )
 
   def test_deaths(self):
     for status, killed, wanted in (
