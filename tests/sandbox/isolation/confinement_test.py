@@ -122,10 +122,6 @@ class ConfinementTest(parameterized.TestCase):
       missing = seen["notes"][name].startswith("missing: ")
       self.assertEqual(name in seen["active"], not missing)
 
-  def test_unknown_layer(self):
-    with self.assertRaisesRegex(ValueError, "'cgroup'"):
-      confinement.Confinement(os.getppid(), ("cgroup",))
-
   def test_programs_work_and_are_held_without_the_hook(self):
     active = _notes(without=(confinement.HOOK,))["active"]
     if not {"seccomp", "landlock"} <= set(active):
