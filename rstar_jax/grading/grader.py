@@ -237,12 +237,13 @@ class Grader:
         env={**os.environ, "PYTHONHASHSEED": "0"},
         path=sys.path,
       )
-      if worker.greeting:
+      if problem := worker.greeting["problem"]:
         worker.kill()
         raise RuntimeError(
-          f"math-verify is not reliable here: {worker.greeting}; install "
+          f"math-verify is not reliable here: {problem}; install "
           "math-verify[antlr4_13_2] of version 0.9 or later"
         )
+      process.warn_of(worker.greeting["missing"], "compares answers")
       self._local.worker = worker
       with self._lock:
         self._live.add(worker)

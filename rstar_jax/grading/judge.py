@@ -86,7 +86,11 @@ def _interrupt(*_) -> None:
 
 
 def main() -> None:
-  """Tests the library, sends the result of `self_test`, and serves."""
+  """Tests the library, and serves.
+
+  The first message has the result of `self_test`, and the layers that its forks
+  lack.
+  """
   options = json.loads(sys.argv[1])
   confinement.die_with_parent(options["parent"])
   connection = socket.socket(fileno=options["fd"])
@@ -96,8 +100,9 @@ def main() -> None:
       answers.equal(*pair)
     gc.freeze()
   resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-  connection.sendall(wire.frame(problem))
   make = functools.partial(forked, options)
+  missing = service.missing(make)
+  connection.sendall(wire.frame({"problem": problem, "missing": missing}))
   fork = make()
   while (pair := wire.receive(connection)) is not None:
     fork, verdict = service.answer(fork, pair, make, "undecided")

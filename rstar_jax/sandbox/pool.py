@@ -15,14 +15,11 @@ answer, the host kills the worker, and a new one runs the remaining programs.
 
 import atexit
 import dataclasses
-import functools
 import math
 import os
 import threading
 import time
 from collections.abc import Sequence
-
-from absl import logging
 
 from rstar_jax.sandbox import process
 from rstar_jax.sandbox.backlog import Backlog, Call, Job
@@ -47,12 +44,6 @@ _HEAVY = (
   # These import numpy.
   *("scipy", "pandas", "networkx", "sklearn", "statsmodels", "matplotlib"),
 )
-
-
-@functools.cache
-def _warn(text: str) -> None:
-  """Logs a warning, each text once in this process."""
-  logging.warning("%s", text)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,7 +222,7 @@ class Sandbox:
             f"{'; '.join(failures)}"
           )
         if (lines := self.isolation["degraded"]) and not self._without:
-          _warn(
+          process.warn(
             f"the sandbox is degraded on this machine: {'; '.join(lines)}. "
             "docs/security.md says what that means and what helps; with these "
             "names in sandbox.require a run refuses to start"
@@ -279,7 +270,7 @@ class Sandbox:
       "rstar_jax.sandbox.zygote", options, _FLAGS, process.ENV, path
     )
     if failures := worker.greeting.get("imports"):
-      _warn(
+      process.warn(
         f"programs cannot import {'; '.join(failures)}: those that do will "
         "fail. Install it again beside this package"
       )

@@ -7,6 +7,7 @@ live as long as the worker.
 """
 
 import contextlib
+import functools
 import importlib.util
 import json
 import os
@@ -15,8 +16,9 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+
+from absl import logging
 
 from rstar_jax.sandbox import wire
 
@@ -57,6 +59,21 @@ importlib.import_module(sys.argv.pop(1)).main()
 
 class Gone(Exception):
   """The worker process ended."""
+
+
+@functools.cache
+def warn(text: str) -> None:
+  """Logs a warning, each text once in this process."""
+  logging.warning("%s", text)
+
+
+def warn_of(missing: Sequence[str], does: str) -> None:
+  """Warns of the layers that a worker's forks lack; see `service.missing`."""
+  if missing:
+    warn(
+      f"what {does} is confined without {'; '.join(missing)}; docs/security.md "
+      "says what that means"
+    )
 
 
 def path_of(packages: Iterable[str]) -> list[str]:
@@ -141,20 +158,14 @@ class Process:
 
   def receive(self, seconds: float) -> object:
     """Returns the next message; raises TimeoutError, or Gone if it ended."""
-    deadline = time.monotonic() + seconds
-    while (message := self._inbox.take()) is None:
-      # Bytes that have arrived are read even past the deadline: a delay of this
-      # thread must not count as a delay of the worker.
-      self._socket.settimeout(max(1e-4, deadline - time.monotonic()))
-      try:
-        piece = self._socket.recv(1 << 16)
-      except TimeoutError:
-        raise
-      except OSError as error:
-        raise Gone from error
-      if not piece:
-        raise Gone
-      self._inbox.add(piece)
+    try:
+      message = wire.receive_within(self._socket, self._inbox, seconds)
+    except TimeoutError:
+      raise
+    except OSError as error:
+      raise Gone from error
+    if message is None:
+      raise Gone
     return message
 
   def kill_tree(self) -> None:

@@ -11,7 +11,6 @@ Runs inside a worker: standard library only.
 import os
 import signal
 import socket
-import time
 from collections.abc import Callable, Sequence
 
 from rstar_jax.sandbox import wire
@@ -51,10 +50,11 @@ class Fork:
         confinement.die_with_parent(parent)
         _close_all_but(theirs.fileno())
         confinement.limit_worker(memory_bytes)
-        confinement.confine_service(packages)
+        notes = confinement.confine_service(packages)
         confinement.refuse_spawn()
         while (question := wire.receive(theirs)) is not None:
-          theirs.sendall(wire.frame(act(question)))
+          found = act(*question) if question else notes
+          theirs.sendall(wire.frame(found))
       finally:
         os._exit(1)
     theirs.close()
@@ -65,18 +65,24 @@ class Fork:
     Raises:
       TimeoutError: it did not answer in time.
     """
-    deadline = time.monotonic() + self._seconds
-    inbox = wire.Inbox()
+    return self._ask([question])
+
+  def missing(self) -> list[str]:
+    """Returns a line for each layer that the child lacks, and why.
+
+    Raises:
+      TimeoutError: it did not answer in time.
+    """
+    notes = self._ask([]) or {}
+    return [f"{name} ({why})" for name, why in notes.items() if why]
+
+  def _ask(self, question: list) -> object | None:
     try:
       self._socket.settimeout(self._seconds)
       self._socket.sendall(wire.frame(question))
-      while (found := inbox.take()) is None:
-        self._socket.settimeout(max(1e-4, deadline - time.monotonic()))
-        piece = self._socket.recv(1 << 12)
-        if not piece or len(inbox) > _LONGEST:
-          return None
-        inbox.add(piece)
-      return found
+      return wire.receive_within(
+        self._socket, wire.Inbox(), self._seconds, _LONGEST
+      )
     except TimeoutError:
       raise
     except (OSError, ValueError, RecursionError):
@@ -95,6 +101,17 @@ def _close_all_but(descriptor: int) -> None:
     os.dup2(null, number)
   os.closerange(3, descriptor)
   os.closerange(descriptor + 1, max(descriptor, null) + 65536)
+
+
+def missing(make: Callable[[], Fork]) -> list[str]:
+  """Returns what `Fork.missing` does, of a fork of its own; [] if late."""
+  fork = make()
+  try:
+    return fork.missing()
+  except TimeoutError:
+    return []
+  finally:
+    fork.end()
 
 
 def answer(

@@ -6,6 +6,7 @@ Workers use it too: standard library only.
 import json
 import socket
 import struct
+import time
 
 _LENGTH = struct.Struct(">I")
 
@@ -44,6 +45,34 @@ class Inbox:
     message = json.loads(self._bytes[_LENGTH.size : end])
     del self._bytes[:end]
     return message
+
+
+def receive_within(
+  connection: socket.socket, inbox: Inbox, seconds: float, most: int = 1 << 32
+) -> object | None:
+  """Returns the next message of a socket, None at end of file.
+
+  Args:
+    connection: gets a timeout.
+    inbox: what has arrived.
+    seconds: most time to wait.
+    most: bytes at which a message that is not whole counts as the end.
+
+  Raises:
+    TimeoutError: no whole message has arrived in time.
+    OSError: the connection is broken.
+    ValueError, RecursionError: a message is not JSON.
+  """
+  deadline = time.monotonic() + seconds
+  while (message := inbox.take()) is None:
+    # Bytes that have arrived are read even past the deadline: a delay of this
+    # thread must not count as a delay of the other side.
+    connection.settimeout(max(1e-4, deadline - time.monotonic()))
+    piece = connection.recv(1 << 16)
+    if not piece or len(inbox) >= most:
+      return None
+    inbox.add(piece)
+  return message
 
 
 def receive(connection: socket.socket) -> object | None:

@@ -153,9 +153,10 @@ class Scores:
       env=process.ENV,
       path=sys.path,
     )
-    if worker.greeting:
+    if problem := worker.greeting["problem"]:
       worker.kill()
-      raise PluginError(f"reasoning_gym: {worker.greeting}")
+      raise PluginError(f"reasoning_gym: {problem}")
+    process.warn_of(worker.greeting["missing"], "scores answers")
     return worker
 
 

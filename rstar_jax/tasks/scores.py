@@ -45,7 +45,10 @@ def checked(found: object) -> float:
 
 
 def main() -> None:
-  """Makes the data sets, sends "" or why there are none, and serves."""
+  """Makes the data sets, and serves.
+
+  The first message says why there are none, and which layers its forks lack.
+  """
   options = json.loads(sys.argv[1])
   confinement.die_with_parent(options["parent"])
   connection = socket.socket(fileno=options["fd"])
@@ -57,11 +60,11 @@ def main() -> None:
       for split, arguments in options["data"].items()
     }
   except Exception as error:
-    connection.sendall(wire.frame(f"{type(error).__name__}: {error}"))
+    why = f"{type(error).__name__}: {error}"
+    connection.sendall(wire.frame({"problem": why}))
     return
   confinement.adopt_orphans()
   gc.freeze()
-  connection.sendall(wire.frame(""))
   make = functools.partial(
     service.Fork,
     functools.partial(score, data),
@@ -69,6 +72,8 @@ def main() -> None:
     options["memory_bytes"],
     options["seconds"],
   )
+  missing = service.missing(make)
+  connection.sendall(wire.frame({"problem": "", "missing": missing}))
   while (question := wire.receive(connection)) is not None:
     if len(question) == 2:
       connection.sendall(wire.frame(problem(data, *question)))

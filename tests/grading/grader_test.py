@@ -119,9 +119,26 @@ class GraderTest(absltest.TestCase):
   def test_broken_library_is_refused(self):
     with Grader(workers=1) as grader:
       with mock.patch.object(process, "Process") as started:
-        started.return_value.greeting = "it calls 5 and 6 equal"
+        problem = "it calls 5 and 6 equal"
+        started.return_value.greeting = {"problem": problem}
         with self.assertRaisesRegex(RuntimeError, "it calls 5 and 6 equal"):
           grader.grade([_ROOT])
+
+  def test_what_confines_less_than_it_should_is_said(self):
+    with (
+      mock.patch.object(process.Process, "receive") as receive,
+      self.assertLogs(level="WARNING") as said,
+      Grader(workers=1) as grader,
+    ):
+      missing = ["landlock (not there)", "seccomp (no)"]
+      receive.side_effect = [{"problem": "", "missing": missing}, "equal"]
+      grader.grade([_ROOT])
+    self.assertLen(said.output, 1)
+    self.assertIn(
+      "what compares answers is confined without landlock (not there); "
+      "seccomp (no); docs/security.md",
+      said.output[0],
+    )
 
   def test_close_leaves_no_process(self):
     grader = Grader(workers=1, seconds=100)

@@ -305,7 +305,7 @@ class LifeTest(parameterized.TestCase):
 class PackagesTest(absltest.TestCase):
   def setUp(self):
     super().setUp()
-    pool._warn.cache_clear()
+    process.warn.cache_clear()
 
   @_bare
   def test_are_the_host_s_wherever_they_are(self):

@@ -81,6 +81,20 @@ class ServiceTest(parameterized.TestCase):
     self.assertIs(fork.ask(null), True)
     self.assertLen(os.listdir(f"/proc/{fork.pid}/fd"), 4)
 
+  def test_what_it_is_not_confined_by(self):
+    notes = {"landlock": "No such thing", "credentials": "", "seccomp": "no"}
+    confine = mock.patch.object(
+      confinement, "confine_service", return_value=notes
+    )
+    with confine:
+      fork = make()
+      found = service.missing(make)
+    self.addCleanup(fork.end)
+    wanted = ["landlock (No such thing)", "seccomp (no)"]
+    self.assertEqual((fork.missing(), found), (wanted, wanted))
+    # It answers as ever.
+    self.assertEqual(fork.ask("7"), 7)
+
   def test_it_is_confined(self):
     confined = []
     with mock.patch.object(confinement, "confine_service", confined.append):

@@ -40,6 +40,24 @@ class WireTest(absltest.TestCase):
       with self.assertRaises((ValueError, RecursionError)):
         inbox.take()
 
+  def test_receive_within_a_time(self):
+    ours, theirs = socket.socketpair()
+    inbox = wire.Inbox()
+    with ours, theirs:
+      theirs.sendall(_FRAME + wire.frame({}) + _FRAME[:6])
+      # What has arrived is read whatever the time.
+      self.assertEqual(wire.receive_within(ours, inbox, -1.0), [1, "x"])
+      self.assertEqual(wire.receive_within(ours, inbox, -1.0), {})
+      with self.assertRaises(TimeoutError):
+        wire.receive_within(ours, inbox, 0.01)
+      theirs.sendall(_FRAME[6:] + b"\0\0\1\0" + b" " * 99)
+      self.assertEqual(wire.receive_within(ours, inbox, 60.0), [1, "x"])
+      # More than the most of a message has arrived.
+      theirs.sendall(b" " * 9)
+      self.assertIsNone(wire.receive_within(ours, inbox, 60.0, most=99))
+      theirs.shutdown(socket.SHUT_WR)
+      self.assertIsNone(wire.receive_within(ours, inbox, 60.0))
+
   def test_receive_waits_for_a_whole_message(self):
     ours, theirs = socket.socketpair()
     with ours, theirs:
