@@ -42,18 +42,15 @@ def study(context: Context, round_: int) -> None:
     round_: from 1.
 
   Raises:
-    ValueError: two reward models would share a folder, or records of a method
-      were made with other settings.
+    ValueError: two reward models or methods would share a folder, or records of
+      a method were made with other settings.
   """
   config = context.config.study
-  names = [layout.UNGUIDED, *config.rewards]
-  folders = [folder_of(context, round_, each).name for each in names]
-  for name, folder in zip(names, folders, strict=True):
-    if folders.count(folder) > 1:
-      raise ValueError(
-        f"config.study.rewards: {name!r} would share the folder {folder!r} "
-        "with another; give one of them another name, e.g. by a link"
-      )
+  rewards = [layout.UNGUIDED, *config.rewards]
+  folders = [folder_of(context, round_, each).name for each in rewards]
+  _check_folders("rewards", rewards, folders)
+  methods = [layout.VALUES, layout.QUALITY, *config.methods]
+  _check_folders("methods", methods, list(map(layout.folder_name, methods)))
   alone = [each for each in config.methods if not sources.of(each).guided]
   guided = [each for each in config.methods if sources.of(each).guided]
   _search(context, round_, "", alone)
@@ -67,6 +64,18 @@ def study(context: Context, round_: int) -> None:
     _search(context, round_, reward, guided)
     if context.config.extract.needs_trees:
       _measure(context, round_, reward)
+
+
+def _check_folders(
+  field: str, names: Sequence[str], folders: Sequence[str]
+) -> None:
+  """Raises ValueError if two names of a setting have the same folder."""
+  for name, folder in zip(names, folders, strict=True):
+    if folders.count(folder) > 1:
+      raise ValueError(
+        f"config.study.{field}: {name!r} would share the folder {folder!r} "
+        "with another; give one of them another name, e.g. by a link"
+      )
 
 
 def folder_of(context: Context, round_: int, model: str) -> store.Path:

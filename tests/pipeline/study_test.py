@@ -291,7 +291,14 @@ class StudyTest(studying.StudyingCase):
     context = self.context()
     for names in (("a/b", "a_b"), ("policy",)):
       context.config.study.rewards = names
-      with self.assertRaisesRegex(ValueError, "would share the folder"):
+      with self.assertRaisesRegex(ValueError, "rewards: .* share the folder"):
+        study.study(context, 1)
+
+  def test_two_methods_of_one_folder(self):
+    context = self.context()
+    for names in (("a:b_c", "a_b:c"), ("ab:mcts", "ab_mcts"), ("held:out",)):
+      context.config.study.methods = names
+      with self.assertRaisesRegex(ValueError, "methods: .* share the folder"):
         study.study(context, 1)
 
 
