@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from rstar_jax import outside
 from rstar_jax.pipeline.solve import Asked, Solution
 from rstar_jax.report import trees
-from rstar_jax.serve import access, page, wire
+from rstar_jax.serve import access, answers, page, wire
 from rstar_jax.serve.metrics import Metrics
 from rstar_jax.serve.service import Event, Service
 from rstar_jax.serve.wire import Refused, Served
@@ -27,35 +27,28 @@ BODY, BODY_SECONDS = 1 << 20, 30.0
 _Handler = Callable[[Request], Awaitable[Response]]
 
 
-def make(
-  service: Service,
-  served: Served,
-  metrics: Metrics,
-  *,
-  token: str = "",
-  hosts: tuple[str, ...] = (),
-) -> Starlette:
-  """Returns the application.
+class App(Starlette):
+  """The application."""
 
-  Args:
-    service: answers requests.
-    served: the server's models, defaults and limits.
-    metrics: counts requests.
-    token: clients must send it as "Authorization: Bearer TOKEN"; "" admits all.
-    hosts: allowed host names of requests, see `address.names`; () allows all.
-  """
-  return _App(service, served, metrics, token, hosts).made
-
-
-class _App:
   def __init__(
     self,
     service: Service,
     served: Served,
     metrics: Metrics,
-    token: str,
-    hosts: tuple[str, ...],
+    *,
+    token: str = "",
+    hosts: tuple[str, ...] = (),
   ):
+    """Makes the application.
+
+    Args:
+      service: answers requests.
+      served: the server's models, defaults and limits.
+      metrics: counts requests.
+      token: clients must send it as "Authorization: Bearer TOKEN"; "" admits
+        all.
+      hosts: allowed host names of requests, see `address.names`; () allows all.
+    """
     self._service, self._served = service, served
     self._metrics = metrics
     self._token, self._hosts = token, hosts
@@ -64,7 +57,7 @@ class _App:
     def route(path: str, call: _Handler, *methods: str, free=False) -> Route:
       return Route(path, self._guarded(call, free), methods=list(methods))
 
-    self.made = Starlette(
+    super().__init__(
       routes=[
         route("/", self._page, "GET", free=True),
         route("/assets/{name}", self._asset, "GET", free=True),
@@ -117,7 +110,7 @@ class _App:
 
   async def _models(self, request: Request) -> Response:
     del request
-    return JSONResponse(wire.models(self._served, self._began))
+    return JSONResponse(answers.models(self._served, self._began))
 
   async def _chat(self, request: Request) -> Response:
     return await self._answer(request, chat=True)
@@ -161,7 +154,7 @@ class _Writer:
 
   def __init__(self, service: Service, request: wire.Request, prompt: int):
     self._service, self._request, self._prompt = service, request, prompt
-    self._answer = wire.Answer(request, secrets.token_hex(12))
+    self._answer = answers.Answer(request, secrets.token_hex(12))
     self._tokens = 0
 
   def events(self) -> AsyncIterator[Event | None]:
@@ -207,7 +200,7 @@ class _Writer:
           for line in self._lines(event):
             yield line
       except Refused as error:
-        yield wire.event(error.body)
+        yield answers.event(error.body)
         return
     if self._request.usage:
       yield self._answer.spent(self._usage())
@@ -230,8 +223,8 @@ class _Writer:
 
   def _parts(self, solution: Solution) -> tuple[list[str], str]:
     """Returns the parts of a solution's text, and why it ends."""
-    return wire.cut(
-      list(wire.pieces(solution)),
+    return answers.cut(
+      list(answers.pieces(solution)),
       self._request.stop,
       self._request.limit,
       self._service.solver.cut,
@@ -242,10 +235,10 @@ class _Writer:
     if self._request.tree and solution.tree is not None:
       chosen = [] if solution.node is None else [solution.node]
       tree = trees.compact(solution.tree, chosen)
-    return wire.report(solution, self._request.budget, tree)
+    return answers.report(solution, self._request.budget, tree)
 
   def _usage(self) -> dict[str, int]:
-    return wire.usage(self._prompt, self._tokens)
+    return answers.usage(self._prompt, self._tokens)
 
 
 class _Stream(StreamingResponse):

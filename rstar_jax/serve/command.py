@@ -256,7 +256,7 @@ def serve(
     solutions=given.solutions,
   )
   local = address.is_local(given.host) and not token
-  made = app.make(
+  made = app.App(
     service,
     served,
     Metrics(service, lambda: len(context.sandbox.pids)),

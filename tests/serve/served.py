@@ -93,7 +93,7 @@ class ServedCase(parameterized.TestCase):
   def start(cls) -> None:
     """Starts a server in a thread; again, at the same port."""
     cls.service = service.Service(cls.solver, cls.limits)
-    made = app.make(
+    made = app.App(
       cls.service,
       cls.served,
       metrics.Metrics(cls.service, lambda: 2),

@@ -1,13 +1,12 @@
-"""OpenAI's forms: what is read, what is refused, what is written."""
+"""OpenAI's forms: what is read, and what is refused."""
 
 import dataclasses
 import json
 
 from absl.testing import absltest, parameterized
 
-from rstar_jax.pipeline.solve import METHODS, NO_ANSWER, Budget, Solution
+from rstar_jax.pipeline.solve import METHODS, Budget
 from rstar_jax.serve import wire
-from rstar_jax.steps import grammar
 
 QUESTION = "four"
 SERVED = wire.Served(
@@ -142,46 +141,6 @@ class ReadTest(parameterized.TestCase):
     with self.assertRaisesRegex(wire.Refused, "is 72; 64 is the most"):
       read(n=9)
     self.assertEqual(read(n=64, method="greedy").choices, 64)
-
-
-class WriteTest(parameterized.TestCase):
-  def solution(self, *code: str, answer="4"):
-    *before, last = code
-    steps = [f"{each}\n{grammar.END_OF_STEP}" for each in before]
-    steps[:1] = [f"{grammar.CODE}\n{each}" for each in steps[:1]]
-    closing = f"\n{last}\n{grammar.END_OF_CODE}"
-    said = f"{grammar.ANSWER}It is \\boxed{{{answer}}}.{grammar.END_OF_ANSWER}"
-    steps += [grammar.with_output(closing, answer), said]
-    return Solution(tuple(steps), answer, None, 9)
-
-  def test_a_solution_as_text(self):
-    parts = list(wire.pieces(self.solution("x = 4", "print(x)")))
-    self.assertEqual(
-      "".join(parts),
-      "```python\nx = 4\n\nprint(x)\n```\n\n"
-      "Output:\n\n```\n4\n```\n\nIt is \\boxed{4}.",
-    )
-    self.assertLen(parts, 4)
-
-  def test_code_cannot_end_its_fence(self):
-    (first, *_) = wire.pieces(self.solution("x = '''```'''", "print(4)"))
-    self.assertStartsWith(first, "````python\n")
-
-  def test_no_answer(self):
-    nothing = Solution((), None, None, 5)
-    self.assertEqual(list(wire.pieces(nothing)), [NO_ANSWER])
-    self.assertEqual(wire.report(nothing, SERVED.usual, None)["answer"], None)
-
-  @parameterized.parameters(
-    ((), None, ["ab", "cd"], "stop"),
-    (("d", "bc"), None, ["a"], "stop"),
-    ((), 3, ["ab", "c"], "length"),
-    (("d",), 4, ["ab", "c"], "stop"),
-    ((), 4, ["ab", "cd"], "stop"),
-  )
-  def test_cut(self, stop, limit, kept, reason):
-    found = wire.cut(["ab", "cd"], stop, limit, lambda text, most: most)
-    self.assertEqual(found, (kept, reason))
 
   def test_all_methods_have_a_name(self):
     self.assertContainsSubset(SERVED.methods, METHODS)
