@@ -22,7 +22,7 @@ from rstar_jax import outside
 from rstar_jax.config import flag
 from rstar_jax.pipeline import hosts
 from rstar_jax.report import address
-from rstar_jax.serve import command, engine_server
+from rstar_jax.serve import command, engine_http, engine_server
 
 
 def define_flags() -> None:
@@ -60,7 +60,7 @@ def main(argv: list[str]) -> None:
     service = engine_server.EngineService(
       given.config, policy=given.policy, ppm=given.ppm
     )
-    with engine_server.make(service, place, key) as server:
+    with engine_http.make(service, place, key) as server:
       url = address.url(given.host, server.server_port)
       outside.say(f"serving at {url}/v1")
       try:

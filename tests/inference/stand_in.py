@@ -10,7 +10,7 @@ import threading
 import time
 from typing import Any
 
-from rstar_jax.serve import engine_server, wire
+from rstar_jax.serve import engine_http, engine_server, wire
 
 
 class StandIn:
@@ -43,7 +43,7 @@ class StandIn:
   def start(self) -> None:
     """Listens, again at the same port if it had one."""
     place = socket.create_server(("127.0.0.1", self._port))
-    self._server = engine_server.make(self, place)
+    self._server = engine_http.make(self, place)
     self._port = self._server.server_port
     self.url = f"http://127.0.0.1:{self._port}/v1"
     handler = self._server.RequestHandlerClass

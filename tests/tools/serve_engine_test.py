@@ -54,7 +54,7 @@ class ServeTest(parameterized.TestCase):
     # A server that answers is in serve/engine_server_test.
     with (
       mock.patch.object(serve_engine.engine_server, "EngineService") as served,
-      mock.patch.object(serve_engine.engine_server, "make") as make,
+      mock.patch.object(serve_engine.engine_http, "make") as make,
       mock.patch.dict(os.environ, {"A_KEY": "s3cret"}),
     ):
       server = make.return_value.__enter__.return_value
@@ -83,10 +83,10 @@ class ServeTest(parameterized.TestCase):
       self.assertEqual(server.server_port, port)
       socket.create_connection((host, port), 60).close()
 
-    module = serve_engine.engine_server
+    http, server = serve_engine.engine_http, serve_engine.engine_server
     with (
-      mock.patch.object(module, "EngineService", side_effect=load),
-      mock.patch.object(module._Server, "serve_forever", serve),
+      mock.patch.object(server, "EngineService", side_effect=load),
+      mock.patch.object(http._Server, "serve_forever", serve),
       contextlib.redirect_stdout(io.StringIO()) as said,
     ):
       self.run_main(policy="p", host=host, port=port)
