@@ -55,8 +55,8 @@ TEMPORARY = ".*.tmp"
 
 _SCHEME = "gs://"
 _THREADS = 16
-# Bytes per read of a file on the disk, and of an object.
-_CHUNK, _PART = 1 << 20, 1 << 25
+# Bytes per read of an object.
+_PART = 1 << 25
 # Errors for which a listing leaves a folder out.
 _PASSED_OVER = (FileNotFoundError, NotADirectoryError, PermissionError)
 # Nanoseconds after which rewriting a file surely changes its time.
@@ -352,24 +352,18 @@ def digest(file: Path, version: Version) -> tuple[int, str]:
     file: the file.
     version: from `files`.
   """
-  size, sums = 0, hashlib.sha256()
-  for chunk in _chunks(file, version):
-    size += len(chunk)
-    sums.update(chunk)
-  return size, sums.hexdigest()
-
-
-def _chunks(file: Path, version: Version) -> Iterator[bytes]:
   if not is_remote(file):
-    with file.open("rb") as stream:
-      while chunk := stream.read(_CHUNK):
-        yield chunk
-    return
+    with open(file, "rb") as stream:
+      sums = hashlib.file_digest(stream, "sha256")
+      return os.fstat(stream.fileno()).st_size, sums.hexdigest()
+  size, sums = 0, hashlib.sha256()
   for start in range(0, version.size, _PART):
     end = min(start + _PART, version.size)
     with _bucket(file) as bucket:
-      chunk = bucket.cat_file(str(file), start, end)
-    yield chunk
+      part = bucket.cat_file(str(file), start, end)
+    size += len(part)
+    sums.update(part)
+  return size, sums.hexdigest()
 
 
 def prefetch(
