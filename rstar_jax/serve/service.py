@@ -142,17 +142,6 @@ class Service:
     Raises:
       Refused: there is no room, no time, or an error; or the server stops.
     """
-    if self.stopping:
-      raise _stopping()
-    if len(self._open) >= self.limits.places + self.limits.line:
-      seconds = sum(self._took) / len(self._took)
-      after = math.ceil(seconds * (1 + len(self._open) / self.limits.places))
-      raise Refused(
-        "too many requests are being answered: try again later",
-        429,
-        code="rate_limit_exceeded",
-        headers={"Retry-After": str(min(after, _RETRY))},
-      )
     loop = asyncio.get_running_loop()
     news: asyncio.Queue[Event] = asyncio.Queue()
 
@@ -161,34 +150,7 @@ class Service:
       with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(news.put_nowait, event)
 
-    stop: concurrent.futures.Future = concurrent.futures.Future()
-    with self._lock:
-      self._open.add(stop)
-    try:
-      job = self._threads.submit(self._run, asked, stop, tell, watch)
-    except RuntimeError as error:
-      # The pool has kept the job, and another thread may begin it.
-      stop.cancel()
-      with self._lock:
-        self._open.discard(stop)
-      logging.error("no thread for a request: %s", error)
-      raise Refused(
-        "no thread can be started for the request: try again later",
-        503,
-        headers={"Retry-After": str(_RETRY)},
-      ) from None
-
-    def ended(_: concurrent.futures.Future) -> None:
-      with self._lock:
-        self._open.discard(stop)
-      tell(_END)
-
-    def stopped(_: concurrent.futures.Future) -> None:
-      job.cancel()
-      tell(_END)  # At once: a call that cannot be cancelled may go on a while.
-
-    job.add_done_callback(ended)
-    stop.add_done_callback(stopped)
+    stop, job = self._admitted(asked, tell, watch)
     late = False
 
     def expire() -> None:
@@ -220,6 +182,63 @@ class Service:
     finally:
       clock.cancel()
       stop.cancel()
+
+  def _admitted(
+    self, asked: Sequence[Asked], tell: Callable[[Event], None], watch: bool
+  ) -> tuple[concurrent.futures.Future, concurrent.futures.Future]:
+    """Gives a request a place, or one in the line.
+
+    Args:
+      asked: its questions.
+      tell: takes its news, in any thread, `_END` the last.
+      watch: whether news of trees are wanted.
+
+    Returns:
+      The future whose cancelling ends the request, and the one of its search.
+
+    Raises:
+      Refused: there is no room, or the server stops.
+    """
+    if self.stopping:
+      raise _stopping()
+    if len(self._open) >= self.limits.places + self.limits.line:
+      seconds = sum(self._took) / len(self._took)
+      after = math.ceil(seconds * (1 + len(self._open) / self.limits.places))
+      raise Refused(
+        "too many requests are being answered: try again later",
+        429,
+        code="rate_limit_exceeded",
+        headers={"Retry-After": str(min(after, _RETRY))},
+      )
+    stop: concurrent.futures.Future = concurrent.futures.Future()
+    with self._lock:
+      self._open.add(stop)
+    try:
+      job = self._threads.submit(self._run, asked, stop, tell, watch)
+    except RuntimeError as error:
+      # The pool has kept the job, and another thread may begin it.
+      stop.cancel()
+      with self._lock:
+        self._open.discard(stop)
+      logging.error("no thread for a request: %s", error)
+      raise Refused(
+        "no thread can be started for the request: try again later",
+        503,
+        headers={"Retry-After": str(_RETRY)},
+      ) from None
+
+    def ended(_: concurrent.futures.Future) -> None:
+      with self._lock:
+        self._open.discard(stop)
+      tell(_END)
+
+    def stopped(_: concurrent.futures.Future) -> None:
+      job.cancel()
+      tell(_END)  # At once: a call that cannot be cancelled may go on a while.
+
+    job.add_done_callback(ended)
+    stop.add_done_callback(stopped)
+    return stop, job
 
   def _run(
     self,

@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Collection
+from typing import Any
 
 from rstar_jax.sandbox import children
 from rstar_jax.sandbox.isolation import attempts, confinement, kernel
@@ -244,10 +245,8 @@ def probe(
 
   try:
     whole = attempt(without, targets, (*attempts.WORKS, *attempts.ATTEMPTS))
-    worker = whole[""] or {"notes": {}, "facts": {}}
-    layers = {
-      name: worker["notes"].get(name) or "there" for name in confinement.LAYERS
-    }
+    notes = whole[""].get("notes", {})
+    layers = {name: notes.get(name) or "there" for name in confinement.LAYERS}
     on = [n for n in confinement.KERNEL if not layers[n].startswith(_ABSENT)]
     bare = only(())
     every = only(on)
@@ -266,16 +265,38 @@ def probe(
     }
   finally:
     targets.close()
+  return _report(layers, whole, bare, every, alone, lacking)
 
+
+def _report(
+  layers: dict[str, str],
+  whole: dict[str, Any],
+  bare: dict[str, Any],
+  every: dict[str, Any],
+  alone: dict[str, dict[str, Any]],
+  lacking: dict[str, dict[str, Any]],
+) -> dict[str, object]:
+  """Returns the report of `probe`.
+
+  Args:
+    layers: what each layer consists of.
+    whole: what `attempt` has found under all layers that are on.
+    bare: without a layer.
+    every: under the kernel's layers that are on.
+    alone: under each of these alone.
+    lacking: under all but each of these, of what no layer refuses alone.
+  """
   report: dict[str, object] = {}
   degraded = [] if kernel.LINUX else [_NOT_LINUX]
   for name in attempts.ATTEMPTS:
     if bare[name]:
       report[name] = "the system, without a layer"
     elif every[name]:
-      single = [layer for layer in on if alone[layer][name]]
+      single = [layer for layer, found in alone.items() if found[name]]
       joint = [
-        layer for layer in on if name in together and not lacking[layer][name]
+        layer
+        for layer, found in lacking.items()
+        if name in found and not found[name]
       ]
       report[name] = ", ".join(single) or " + ".join(joint) or "several layers"
     else:
@@ -286,7 +307,7 @@ def probe(
     for name in attempts.WORKS
     if whole[name]
   ]
-  _add_facts(report, degraded, worker["facts"])
+  _add_facts(report, degraded, whole[""].get("facts", {}))
   degraded += [
     f"{name}: {note}"
     for name, note in layers.items()
