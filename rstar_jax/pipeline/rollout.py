@@ -47,12 +47,12 @@ def check_search(context: Context) -> None:
     )
     if value != default:
       instead = (
-        f"set config.rounds[k].{name}"
+        f"rounds have their own, config.rounds[k].{name}"
         if name in _OF_ROUND
         else "rounds learn from the truth"
       )
       raise ValueError(
-        f"config.search.{name}={value!r} does nothing in a run: {instead}, and "
+        f"config.search.{name}={value!r} does nothing in a run: {instead}; "
         f"leave it {default!r}"
       )
 

@@ -478,10 +478,22 @@ class RefusedTest(absltest.TestCase):
   def test_what_rounds_set_for_the_search(self):
     usual = self.context.config.search
     for name, value, instead in (
-      ("rollouts", 4, r"set config.rounds\[k\].rollouts, and leave it 16"),
-      ("candidates", 5, r"set config.rounds\[k\].candidates, and leave it 8"),
-      ("annotation", "ppm", r"set config.rounds\[k\].annotation, and leave"),
-      ("terminal_reward", "ppm", "rounds learn from the truth, and leave"),
+      (
+        "rollouts",
+        4,
+        r"rounds have .*, config.rounds\[k\].rollouts; leave it 16",
+      ),
+      (
+        "candidates",
+        5,
+        r"rounds have .*, config.rounds\[k\].candidates; leave it 8",
+      ),
+      (
+        "annotation",
+        "ppm",
+        r"rounds have .*, config.rounds\[k\].annotation; l",
+      ),
+      ("terminal_reward", "ppm", "rounds learn from the truth; leave it"),
     ):
       changed = dataclasses.replace(usual, **{name: value})
       self.context.config.search = changed
