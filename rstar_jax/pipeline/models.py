@@ -121,8 +121,8 @@ def check_saved(tokenizer: HfTokenizer, name: store.Path | str) -> None:
 def check_engine(config: Config, name: store.Path | str) -> None:
   """Checks, by its config.json alone, that an engine can hold a model.
 
-  Which kernels there are is known only where the search runs: with Ray that is
-  elsewhere.
+  Which kernels and how many devices there are is known only where the search
+  runs: with Ray that is elsewhere.
 
   Raises:
     ValueError: see `paged_model.kernels_for`; or the model is none that loads.
@@ -131,10 +131,12 @@ def check_engine(config: Config, name: store.Path | str) -> None:
   model = dataclasses.replace(
     folders.read_config(name)[0], dtype=dtype, param_dtype=dtype
   )
-  engine = config.engine
+  engine, mesh = config.engine, None
   if config.ray.address:
     engine = dataclasses.replace(engine, kernels="auto")
-  kernels_for(engine, model, search_mesh(config), jax.default_backend())
+  else:
+    mesh = search_mesh(config)
+  kernels_for(engine, model, mesh, jax.default_backend())
 
 
 def _tokenizer_of(context: Context, name: str) -> HfTokenizer:

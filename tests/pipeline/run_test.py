@@ -453,9 +453,12 @@ class RefusedTest(absltest.TestCase):
     config.engine.weights = "float"
     config.engine.kernels = "pallas"
     self.assert_refused("^engine.kernels='pallas' is for TPUs")
-    # Searchers of Ray may have TPUs.
+    # Searchers of Ray may have TPUs, and more devices than this process.
     config.ray.address = "auto"
+    config.search_mesh.tensor = 8
     self.assert_goes_on()
+    config.ray.address, config.engine.kernels = "", "auto"
+    self.assert_refused("^config.search_mesh: mesh .* multiple of 8")
 
   def test_a_reward_model_that_the_engine_cannot_hold(self):
     config = self.context.config
