@@ -142,6 +142,11 @@ def has_run(workdir: store.Path) -> bool:
   return (workdir / layout.CONFIG).exists()
 
 
+def begun(workdir: store.Path) -> bool:
+  """Returns whether a folder holds any round."""
+  return bool(layout.rounds(store.children(workdir)))
+
+
 def find_run(workdir: store.Path) -> Config:
   """Returns the config that the run in a folder is bound to.
 
@@ -190,7 +195,7 @@ def check_identity(config: Config, workdir: store.Path) -> None:
       differ. A field that is newer than the run counts as its default. Or the
       config has more rounds, and the evaluation of the last one is not over.
   """
-  if not has_run(workdir) or not _begun(workdir):
+  if not has_run(workdir) or not begun(workdir):
     return
   bound = find_run(workdir)
   _check_continues(bound, config, workdir)
@@ -252,8 +257,3 @@ def check_models(config: Config, workdir: store.Path) -> None:
       f"{workdir} holds a run of policy.path={found!r}: give "
       f"--config.policy.path={found}, or another --workdir"
     )
-
-
-def _begun(workdir: store.Path) -> bool:
-  """Returns whether a folder holds any round."""
-  return bool(layout.rounds(store.children(workdir)))

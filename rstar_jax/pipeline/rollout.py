@@ -14,7 +14,7 @@ from rstar_jax.config import identity
 from rstar_jax.config.schema import Config, SearchConfig
 from rstar_jax.data import counts as counts_lib
 from rstar_jax.data import outcomes, pools, training
-from rstar_jax.pipeline import backends
+from rstar_jax.pipeline import backends, checks
 from rstar_jax.pipeline import units as units_lib
 from rstar_jax.pipeline.context import Context
 from rstar_jax.pipeline.shards import Shard, begin, cut, finish
@@ -38,23 +38,27 @@ def check_search(context: Context) -> None:
   Raises:
     ValueError: it does; the message names the round's field.
   """
-  if layout.rounds(store.children(context.workdir)):
-    return
+  said = in_vain(context.config.search)
+  if said and not checks.begun(context.workdir):
+    raise ValueError(said)
+
+
+def in_vain(search: SearchConfig) -> str:
+  """Returns a line on a setting of `search` that rounds replace, "" if none."""
   usual = SearchConfig()
   for name in (*_OF_ROUND, "terminal_reward"):
-    value, default = (
-      getattr(each, name) for each in (context.config.search, usual)
-    )
+    value, default = (getattr(each, name) for each in (search, usual))
     if value != default:
       instead = (
         f"rounds have their own, config.rounds[k].{name}"
         if name in _OF_ROUND
         else "rounds learn from the truth"
       )
-      raise ValueError(
+      return (
         f"config.search.{name}={value!r} does nothing in a run: {instead}; "
         f"leave it {default!r}"
       )
+  return ""
 
 
 def rollout(context: Context, round_: int) -> None:

@@ -13,8 +13,8 @@ from rstar_jax.config.schema import Config
 from rstar_jax.evaluation import cost
 from rstar_jax.hf import published
 from rstar_jax.hf.tokenizers import load_tokenizer
-from rstar_jax.pipeline import checks, models
-from rstar_jax.storage import trackers
+from rstar_jax.pipeline import checks, models, rollout
+from rstar_jax.storage import store, trackers
 from rstar_jax.tools.aot import chips
 from rstar_jax.tools.preflight import sizes, trials
 from rstar_jax.tools.preflight.findings import Finding, Findings, one_line
@@ -41,6 +41,7 @@ def check(
   """
   where = chips.parse(topology) if topology else None
   yield _writer(config)
+  yield from _search(config, workdir)
   yield from _equal_cost(config)
   if where is not None:
     yield from sizes.of_chips(config, where, grace)
@@ -73,6 +74,13 @@ def _writer(config: Config) -> Finding:
   except ValueError as error:
     return Finding("error", "round 1", one_line(error))
   return Finding("ok", "round 1", f"{writer} writes the steps")
+
+
+def _search(config: Config, workdir: str) -> Findings:
+  """Checks that a new run's search sets nothing that rounds replace."""
+  said = rollout.in_vain(config.search)
+  if said and not (workdir and checks.begun(store.path(workdir))):
+    yield Finding("error", "search", said)
 
 
 def _trackers(config: Config) -> Findings:

@@ -74,6 +74,19 @@ class CheckTest(parameterized.TestCase):
     config.eval.samples, config.study.samples = 0, 16
     self.assertIn("16 x 32 = 512", found(config)["equal cost"].said)
 
+  def test_a_search_that_rounds_replace(self):
+    config = tiny.get_config()
+    self.assertNotIn("search", found(config))
+    config.search.rollouts = 4
+    folder = self.create_tempdir()
+    for options in ({}, {"workdir": folder.full_path}):
+      said = found(config, **options)["search"]
+      self.assertEqual(said.level, "error")
+      self.assertIn("config.search.rollouts=4 does nothing", said.said)
+    # `evolve` goes on with a run that has begun.
+    folder.mkdir("round_0")
+    self.assertNotIn("search", found(config, workdir=folder.full_path))
+
   def test_what_there_is_to_look_at(self):
     here = found(tiny.get_config())
     self.assertEqual(here["chips"].level, "warning")
