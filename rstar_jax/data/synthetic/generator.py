@@ -148,49 +148,62 @@ def _fact(
     loose: names that are preferred for references other than to the newest
       quantity; may be empty.
   """
-  if first:
-    options = [r for r in ("given", "product") if r in family.says]
-  else:
-    options = [r for r in family.says if r not in ("given", "product")]
+  options = [r for r in family.says if (r in ("given", "product")) == first]
   if len(known) < 2:
     options = [r for r in options if r != "both"]
   relation = random_.choice(options)
-  values: dict[str, object] = {}
-  refers: list[fractions.Fraction] = []
-  if relation not in ("given", "product"):
+  refers: list[Fact] = []
+  if not first:
     # The newest quantity is the likeliest, which makes long chains.
     if family.chain or random_.random() < 0.6:
-      y = known[-1]
+      refers.append(known[-1])
     else:
-      y = random_.choice([f for f in known if f.x in loose] or known)
-    values["y"] = y.x
-    refers.append(y.value)
-  if relation == "given":
-    values["n"] = _number(random_, group, 11, 100)
-  elif relation == "product":
-    values["n"] = random_.randrange(2, 10)
-    values["m"] = _number(random_, group, 3, 60)
-  elif relation == "more":
-    values["n"] = _number(random_, group, 2, 100)
-  elif relation == "fewer":
-    values["n"] = _number(random_, group, 2, 60)
-  elif relation == "times":
-    values["n"] = random_.randrange(2, 8)
-  elif relation == "part":
-    values["n"], values["m"] = random_.choice(list(_PARTS))
-  elif relation == "percent":
-    values["n"] = random_.choice(_PERCENTS)
-  elif relation == "both":
-    others = [fact for fact in known if fact.x != values["y"]]
-    z = random_.choice([f for f in others if f.x in loose] or others)
-    values["z"] = z.x
-    refers.append(z.value)
+      refers.append(_preferred(random_, known, loose))
+  if relation == "both":
+    others = [fact for fact in known if fact.x != refers[0].x]
+    refers.append(_preferred(random_, others, loose))
+  values: dict[str, object] = {
+    **dict(zip("yz", (fact.x for fact in refers), strict=False)),
+    **_numbers(random_, group, relation),
+  }
   meaning = relations.RELATIONS[relation]
-  value = meaning.value(refers, solutions.numbers(values))
+  value = meaning.value(
+    [fact.value for fact in refers], solutions.numbers(values)
+  )
   whole = family.whole or value.denominator > 20
   if value <= 0 or value > _LARGEST or (whole and value.denominator != 1):
     return None
   return Fact(relation, x, values, value)
+
+
+def _preferred(
+  random_: random.Random, facts: list[Fact], loose: frozenset[str]
+) -> Fact:
+  """Draws one of the loose quantities; of all of them if none is loose."""
+  return random_.choice([fact for fact in facts if fact.x in loose] or facts)
+
+
+def _numbers(
+  random_: random.Random, group: str, relation: str
+) -> dict[str, object]:
+  """Draws the numbers n and m of a relation, those that it has."""
+  if relation == "given":
+    return {"n": _number(random_, group, 11, 100)}
+  if relation == "product":
+    n = random_.randrange(2, 10)
+    return {"n": n, "m": _number(random_, group, 3, 60)}
+  if relation == "more":
+    return {"n": _number(random_, group, 2, 100)}
+  if relation == "fewer":
+    return {"n": _number(random_, group, 2, 60)}
+  if relation == "times":
+    return {"n": random_.randrange(2, 8)}
+  if relation == "part":
+    n, m = random_.choice(list(_PARTS))
+    return {"n": n, "m": m}
+  if relation == "percent":
+    return {"n": random_.choice(_PERCENTS)}
+  return {}
 
 
 def _loose(facts: list[Fact]) -> frozenset[str]:
@@ -276,15 +289,16 @@ def _shuffled_near(
   return [sentences[i] for i in order]
 
 
-def _attempt(
-  random_: random.Random, split: str, family: templates.Family, level: int
-) -> SolvedProblem | None:
-  """Draws one problem; None if it does not fit the level."""
-  group = _group(split)
-  long = split.startswith("long_")
-  pool = _names(family.who, group)
-  extra = random_.choice((0, 0, 1, 2)) if level >= _EXTRA_FROM else 0
-  names = random_.sample(pool, level + extra)
+def _facts(
+  random_: random.Random,
+  split: str,
+  family: templates.Family,
+  level: int,
+  extra: int,
+) -> list[Fact] | None:
+  """Draws `level` quantities and `extra` ones; None if one is not allowed."""
+  group, long = _group(split), split.startswith("long_")
+  names = random_.sample(_names(family.who, group), level + extra)
   facts: list[Fact] = []
   for index, name in enumerate(names):
     fresh = index == 0 or (
@@ -298,6 +312,46 @@ def _attempt(
     else:
       return None
     facts.append(fact)
+  return facts
+
+
+def _text(
+  random_: random.Random,
+  split: str,
+  family: templates.Family,
+  level: int,
+  facts: list[Fact],
+  question: Question,
+  needed: list[Fact],
+) -> str:
+  """Writes the sentences of the quantities, and the question about them."""
+  sentences = [
+    random_.choice(family.says[fact.relation]).format(
+      x=fact.x,
+      **fact.values,
+      part=_PARTS.get((fact.values.get("n"), fact.values.get("m"))),
+    )
+    for fact in facts
+  ]
+  if level >= _SHUFFLED_FROM and not family.chain:
+    if split.startswith("long_"):
+      spare = [fact not in needed for fact in facts]
+      sentences = _shuffled_near(random_, sentences, spare)
+    else:
+      random_.shuffle(sentences)
+  asks = random_.choice(family.asks[question.kind])
+  sentences.append(asks.format(**question.values))
+  return " ".join(sentences)
+
+
+def _attempt(
+  random_: random.Random, split: str, family: templates.Family, level: int
+) -> SolvedProblem | None:
+  """Draws one problem; None if it does not fit the level."""
+  extra = random_.choice((0, 0, 1, 2)) if level >= _EXTRA_FROM else 0
+  facts = _facts(random_, split, family, level, extra)
+  if facts is None:
+    return None
   # The question asks for the deepest quantity; a chain ends with it.
   asked_from = facts[: level + (0 if family.chain else extra)]
   question = _question(random_, family, asked_from)
@@ -309,23 +363,7 @@ def _attempt(
     return None
   if len(needed) + (question.kind != "one") != level:
     return None
-  sentences = [
-    random_.choice(family.says[fact.relation]).format(
-      x=fact.x,
-      **fact.values,
-      part=_PARTS.get((fact.values.get("n"), fact.values.get("m"))),
-    )
-    for fact in facts
-  ]
-  if level >= _SHUFFLED_FROM and not family.chain:
-    if long:
-      spare = [fact not in needed for fact in facts]
-      sentences = _shuffled_near(random_, sentences, spare)
-    else:
-      random_.shuffle(sentences)
-  asks = random_.choice(family.asks[question.kind])
-  sentences.append(asks.format(**question.values))
-  text = " ".join(sentences)
+  text = _text(random_, split, family, level, facts, question, needed)
   slips = None
   if split in _SLIPS:
     slips = functools.partial(_SLIPS[split], random_)
