@@ -17,7 +17,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from rstar_jax import outside
-from rstar_jax.data.files import ProblemError
+from rstar_jax.data.rows import ProblemError
 
 # Data sets' names of speakers.
 _ROLES = {

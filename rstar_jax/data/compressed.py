@@ -10,13 +10,10 @@ from typing import BinaryIO
 from etils import epath
 
 from rstar_jax import outside
+from rstar_jax.data.rows import ProblemError
 from rstar_jax.storage.records import zstd
 
 _OPENERS = {".gz": gzip.open, ".zst": zstd.open}
-
-
-class Damaged(ValueError):
-  """A compressed file cannot be unpacked; the message is one line."""
 
 
 def bare(name: str) -> str:
@@ -30,7 +27,7 @@ def opened(path: epath.Path) -> Iterator[BinaryIO]:
   """Opens a file for reading, decompressed as it is read.
 
   Raises:
-    Damaged: while reading, if the file is truncated or not compressed so.
+    ProblemError: while reading, if the file is truncated or not compressed so.
   """
   ending = path.suffix.lower()
   with path.open("rb") as file:
@@ -42,6 +39,6 @@ def opened(path: epath.Path) -> Iterator[BinaryIO]:
         yield unpacked
     except (EOFError, gzip.BadGzipFile, zlib.error, zstd.ZstdError) as error:
       reason = outside.line(str(error)).rstrip(".")
-      raise Damaged(
+      raise ProblemError(
         f"{path} cannot be unpacked ({reason}): copy it again"
       ) from None

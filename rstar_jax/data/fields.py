@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rstar_jax import outside
-from rstar_jax.data.files import Number, ProblemError
+from rstar_jax.data.rows import Number, ProblemError
 
 # A text with one whole number, of at most 9 digits; "-1" is none.
 _LEVEL = re.compile(r"(?!-)[^\d.]*(\d{1,9})(?:\.0*)?(?:[^\d.]\D*)?", re.ASCII)

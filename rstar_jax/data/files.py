@@ -1,65 +1,31 @@
 """Reads JSON, JSONL and CSV files row by row, with each row's line number.
 
-Files may be compressed; see `compressed.py`. A malformed row is returned with
-the reason, so that the caller decides whether to skip it or to stop. Files are
-read in chunks: the longest row, `outside.LONGEST`, bounds memory, whatever the
-file's size.
+Files may be compressed; see `compressed.py`. They are read in chunks: the
+longest row, `outside.LONGEST`, bounds memory, whatever the file's size.
 """
 
 import codecs
 import csv
-import dataclasses
 import io
 import itertools
 import json
-import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-import numpy as np
 from etils import epath
 
 from rstar_jax import outside
 from rstar_jax.data import compressed
+from rstar_jax.data.rows import Number, ProblemError, Row
 
 _CHUNK = 1 << 20  # Bytes.
-_MESSAGE = 1000  # Characters: messages quote the text that they refuse.
 _SPACE = re.compile(r"[ \t\r\n]*")
 # Other separators of columns than commas.
 _OTHERWISE = re.compile(r"[;\t|]")
 _IN_NUMBER = re.compile(r"[-+.eE\d]*")
 # Delimiters of JSON values; an escape hides the quote after it.
 _MARK = re.compile(r'\\.|["\[\]{},]', re.DOTALL)
-
-
-class ProblemError(ValueError):
-  """Problems cannot be read; one line with place, reason and remedy."""
-
-  def __init__(self, message: str):
-    super().__init__(outside.line(message, _MESSAGE))
-
-
-class Number(str):
-  """A number of a JSON file, kept as written (3.10 stays 3.10)."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-  """One object of a source, or the reason why it is malformed.
-
-  Attributes:
-    place: for messages: "file:line" in a file, "source[index]" in a table.
-    index: position in the source, from 0; the id of a problem that has none is
-      made from it.
-    value: the parsed object.
-    error: why the row is malformed, "" if it is not.
-  """
-
-  place: str
-  index: int
-  value: Any = None
-  error: str = ""
 
 
 def file_rows(path: epath.Path) -> Iterator[Row]:
@@ -76,7 +42,7 @@ def file_rows(path: epath.Path) -> Iterator[Row]:
       f"{path} is a folder, want a .jsonl, .json, .csv or .parquet file; a "
       f"folder of such is named 'hf:FOLDER/SPLIT'"
     )
-  return _readable(_rows(path))
+  return _rows(path)
 
 
 def _rows(path: epath.Path) -> Iterator[Row]:
@@ -85,66 +51,6 @@ def _rows(path: epath.Path) -> Iterator[Row]:
   else:
     read = _list_rows if _first(path) == b"[" else _line_rows
     yield from read(path)
-
-
-def _readable(rows: Iterator[Row]) -> Iterator[Row]:
-  """Yields rows; turns `Damaged` into a ProblemError."""
-  try:
-    yield from rows
-  except compressed.Damaged as error:
-    raise ProblemError(str(error)) from None
-
-
-def table_row(place: str, index: int, row: Mapping[Any, Any]) -> Row:
-  """Returns a table's row, with its values as `plain` returns them."""
-  try:
-    values = {name: plain(value) for name, value in row.items()}
-    return Row(place, index, outside.checked(values, strict=True))
-  except outside.Bad as error:
-    return Row(place, index, error=str(error))
-  except (RecursionError, UnicodeDecodeError) as error:
-    return Row(place, index, error=f"cannot be read ({error})")
-
-
-def plain(value: Any) -> Any:
-  """Converts a table's value to what a JSON file would give.
-
-  Args:
-    value: a Python object, bytes, or a numpy scalar or array.
-
-  Returns:
-    Text for bytes, a `Number` for a number, a list for a list or an array, a
-    dict for a mapping (their items are converted too), and any other value
-    unchanged. NaN, by which tables say that a value is missing, gives None.
-
-  Raises:
-    Bad: a number is infinite.
-  """
-  if isinstance(value, bytes):
-    return value.decode(errors="replace")
-  if isinstance(value, np.ndarray | np.generic) and value.ndim == 0:
-    value = value.item()
-  if isinstance(value, int | float) and not isinstance(value, bool):
-    if value in (math.inf, -math.inf):
-      raise outside.Bad(f"has {value}, which is no number")
-    return Number(value) if value == value else None
-  if isinstance(value, list | np.ndarray):
-    return [plain(each) for each in value]
-  if isinstance(value, Mapping):
-    return {name: plain(each) for name, each in value.items()}
-  return value
-
-
-def as_json(value: Any) -> str:
-  """Returns a row, or a value of one, as JSON, with numbers as written."""
-  if isinstance(value, Number):
-    return str(value)
-  if isinstance(value, list | tuple):
-    return f"[{', '.join(map(as_json, value))}]"
-  if isinstance(value, Mapping):
-    items = (f"{as_json(str(k))}: {as_json(v)}" for k, v in value.items())
-    return f"{{{', '.join(items)}}}"
-  return json.dumps(value, ensure_ascii=False)
 
 
 def _first(path: epath.Path) -> bytes:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from rstar_jax import outside
-from rstar_jax.data.files import ProblemError, Row, table_row
+from rstar_jax.data.rows import ProblemError, Row, table_row
 
 FORM = "hf:OWNER/NAME[/CONFIG]/SPLIT"
 _SECONDS = 5.0  # Timeout of a connection to the Hub.

@@ -10,7 +10,7 @@ from typing import Any
 from etils import epath
 
 from rstar_jax import outside
-from rstar_jax.data.files import ProblemError, Row, table_row
+from rstar_jax.data.rows import ProblemError, Row, table_row
 
 # Rows in memory at a time.
 _BATCH = 256

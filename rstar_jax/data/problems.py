@@ -15,7 +15,7 @@ from absl import logging
 
 from rstar_jax.config.schema import Config, DataConfig
 from rstar_jax.data import fields, shapes
-from rstar_jax.data.files import ProblemError, Row
+from rstar_jax.data.rows import ProblemError, Row
 from rstar_jax.data.sources import open_source
 from rstar_jax.data.synthetic import generator
 from rstar_jax.tasks.named import load_task

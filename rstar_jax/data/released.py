@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from absl import logging
 
 from rstar_jax.data import fields
-from rstar_jax.data.files import ProblemError, Row
+from rstar_jax.data.rows import ProblemError, Row
 from rstar_jax.data.sources import open_source
 from rstar_jax.grading.answers import final_answer
 from rstar_jax.steps import grammar

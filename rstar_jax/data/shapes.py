@@ -32,7 +32,7 @@ from typing import Any
 
 from rstar_jax.config.schema import DataConfig
 from rstar_jax.data import chats, fields
-from rstar_jax.data.files import ProblemError, Row
+from rstar_jax.data.rows import ProblemError, Row
 from rstar_jax.grading import checkable
 from rstar_jax.grading.answers import final_answer
 from rstar_jax.types import Problem

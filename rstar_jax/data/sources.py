@@ -10,13 +10,8 @@ from etils import epath
 
 from rstar_jax.config import plugins
 from rstar_jax.data import compressed, hub, parquet
-from rstar_jax.data.files import (
-  ProblemError,
-  Row,
-  as_json,
-  file_rows,
-  table_row,
-)
+from rstar_jax.data.files import file_rows
+from rstar_jax.data.rows import ProblemError, Row, as_json, table_row
 from rstar_jax.storage import store
 from rstar_jax.tasks.task import MATH, Task
 from rstar_jax.types import Problem

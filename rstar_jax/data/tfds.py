@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from tensorflow_datasets.core import read_only_builder, registered
 
-from rstar_jax.data.files import ProblemError, Row, table_row
+from rstar_jax.data.rows import ProblemError, Row, table_row
 
 
 def rows(name: str) -> Iterator[Row]:

@@ -7,7 +7,7 @@ from absl import logging
 from rstar_jax.config.schema import Config
 from rstar_jax.data import problems as problems_lib
 from rstar_jax.data.decontaminate import Screen
-from rstar_jax.data.files import ProblemError
+from rstar_jax.data.rows import ProblemError
 from rstar_jax.tasks.named import load_task
 from rstar_jax.types import Problem
 

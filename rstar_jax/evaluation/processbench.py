@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from rstar_jax.data.files import Row
+from rstar_jax.data.rows import Row
 from rstar_jax.evaluation import step_errors
 from rstar_jax.evaluation.step_errors import Marked
 

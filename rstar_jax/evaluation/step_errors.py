@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from rstar_jax import outside
-from rstar_jax.data.files import ProblemError, Row
+from rstar_jax.data.rows import ProblemError, Row
 from rstar_jax.search import values as values_lib
 from rstar_jax.steps import grammar
 from rstar_jax.types import Prefix, Score

@@ -37,7 +37,7 @@ from rstar_jax import outside
 from rstar_jax.config import identity
 from rstar_jax.config.schema import DataConfig
 from rstar_jax.data import files, shapes, sources
-from rstar_jax.data.files import ProblemError
+from rstar_jax.data.rows import ProblemError
 from rstar_jax.grading import judging
 from rstar_jax.pipeline import backends, models, solve
 from rstar_jax.pipeline.context import Context

@@ -28,7 +28,7 @@ from absl import app, flags, logging
 from rstar_jax import outside, rng
 from rstar_jax.config.schema import TrainConfig
 from rstar_jax.data import gsm8k
-from rstar_jax.data.files import ProblemError, as_json
+from rstar_jax.data.rows import ProblemError, as_json
 from rstar_jax.data.sources import open_source
 from rstar_jax.grading.grader import Grader
 from rstar_jax.hf import finding

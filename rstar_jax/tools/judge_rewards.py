@@ -28,7 +28,7 @@ from rstar_jax import outside
 from rstar_jax.config import flag, plugins
 from rstar_jax.config.schema import Config
 from rstar_jax.data import compressed
-from rstar_jax.data.files import ProblemError
+from rstar_jax.data.rows import ProblemError
 from rstar_jax.data.sources import open_source
 from rstar_jax.data.synthetic import oracle
 from rstar_jax.evaluation import decisions, prmbench, processbench, step_errors

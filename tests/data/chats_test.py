@@ -4,7 +4,7 @@ from absl.testing import absltest, parameterized
 
 from rstar_jax.config.schema import DataConfig
 from rstar_jax.data import chats, shapes
-from rstar_jax.data.files import Number, ProblemError, Row
+from rstar_jax.data.rows import Number, ProblemError, Row
 from rstar_jax.types import Problem
 
 # As in BytedTsinghua-SIA/DAPO-Math-17k.

@@ -9,7 +9,7 @@ from etils import epath
 
 from rstar_jax.config.schema import DataConfig
 from rstar_jax.data import compressed, problems
-from rstar_jax.data.files import ProblemError
+from rstar_jax.data.rows import ProblemError
 from rstar_jax.storage.records import zstd
 
 PACK = {".gz": gzip.compress, ".zst": zstd.compress}

@@ -3,7 +3,7 @@
 from absl.testing import absltest, parameterized
 
 from rstar_jax.data import fields
-from rstar_jax.data.files import Number, ProblemError
+from rstar_jax.data.rows import Number, ProblemError
 
 ROW = {"a": {"b": {"c": " x "}, "n": Number("3.10")}, "a.b": "own", "t": True}
 

@@ -1,21 +1,20 @@
 """Rows of files, each with its line."""
 
 import functools
-import io
 import json
 import pathlib
 from unittest import mock
 
-import numpy as np
 from absl.testing import absltest, parameterized
 from etils import epath
 
 from rstar_jax import outside
 from rstar_jax.data import files
+from rstar_jax.data.rows import Number, ProblemError, Row
 
 
 class FileRowsTest(parameterized.TestCase):
-  def rows(self, data: bytes, name: str = "f.json") -> list[files.Row]:
+  def rows(self, data: bytes, name: str = "f.json") -> list[Row]:
     path = pathlib.Path(self.create_tempdir().full_path) / name
     path.write_bytes(data)
     return list(files.file_rows(epath.Path(path)))
@@ -46,7 +45,7 @@ class FileRowsTest(parameterized.TestCase):
     (row,) = self.rows(b'{"a": 3.10, "b": 1e3, "c": 7}')
     self.assertEqual(row.value, {"a": "3.10", "b": "1e3", "c": "7"})
     for value in row.value.values():
-      self.assertIsInstance(value, files.Number)
+      self.assertIsInstance(value, Number)
 
   def test_csv(self):
     text = '\ufeffquestion,answer\n"What is\n3, 4?",7\n\nQ,8,9\n"\u00e9",""\n'
@@ -73,7 +72,7 @@ class FileRowsTest(parameterized.TestCase):
     (b"a,b\n1,\xff\n", "is not UTF-8"),
   )
   def test_csv_that_cannot_be_read(self, data, reason):
-    with self.assertRaisesRegex(files.ProblemError, reason):
+    with self.assertRaisesRegex(ProblemError, reason):
       self.rows(data, "f.csv")
 
   def test_a_broken_line_is_a_row_with_a_reason(self):
@@ -93,7 +92,7 @@ class FileRowsTest(parameterized.TestCase):
     (b"[1,\n2,\n", "f.json:3: is not JSON"),
   )
   def test_a_list_that_breaks_off_is_an_error(self, data, message):
-    with self.assertRaisesRegex(files.ProblemError, message):
+    with self.assertRaisesRegex(ProblemError, message):
       self.rows(data)
 
   @parameterized.parameters(1, 2, 3, 7, 64)
@@ -110,10 +109,10 @@ class FileRowsTest(parameterized.TestCase):
       at = text.splitlines().index(" null,") + 1
       self.assertEndsWith(self.rows(text.encode())[5].place, f"f.json:{at}")
       bad = text.replace("null", "nil", 1).encode()
-      with self.assertRaisesRegex(files.ProblemError, f":{at}: is not JSON"):
+      with self.assertRaisesRegex(ProblemError, f":{at}: is not JSON"):
         self.rows(bad)
       bad = text.encode().replace(b"null", b"\xff", 1)
-      with self.assertRaisesRegex(files.ProblemError, f":{at}: is not UTF-8"):
+      with self.assertRaisesRegex(ProblemError, f":{at}: is not UTF-8"):
         self.rows(bad)
 
   def test_no_more_is_read_than_is_taken(self):
@@ -122,39 +121,8 @@ class FileRowsTest(parameterized.TestCase):
     rows = files.file_rows(epath.Path(path))
     self.assertLen(next(rows).value, 1 << 20)
     self.assertEqual(next(rows).value, "7")
-    with self.assertRaisesRegex(files.ProblemError, "cut short"):
+    with self.assertRaisesRegex(ProblemError, "cut short"):
       list(rows)
-
-  @parameterized.parameters(
-    (b"x", "x"),
-    (b"", ""),
-    (3, "3"),
-    (np.float32(0.5), "0.5"),
-    (np.asarray(7), "7"),
-    (True, True),
-    (None, None),
-    ([1], ["1"]),
-    (np.array([b"x", b"y"], object), ["x", "y"]),
-    ([], []),
-    (float("nan"), None),
-    (np.float32("nan"), None),
-    (np.array([1.5, np.nan]), ["1.5", None]),
-    (10**400, "1" + "0" * 400),
-  )
-  def test_values_of_tables_are_as_in_json(self, value, expected):
-    found = files.plain(value)
-    self.assertEqual(found, expected)
-    number = isinstance(expected, str) and expected[:1].isdigit()
-    self.assertEqual(isinstance(found, files.Number), number)
-
-  def test_json_of_a_row_is_the_row_again(self):
-    text = '{"a": {"é\\"": [3.10, -1E+5, 12345678901234567890]}, "b": "3"}'
-    (row,) = files.line_rows(io.BytesIO(text.encode()), "f")
-    self.assertEqual(files.as_json(row.value), text)
-    self.assertEqual(
-      json.loads(files.as_json({1: (), "t": True, "n": None, "s": "\n"})),
-      {"1": [], "t": True, "n": None, "s": "\n"},
-    )
 
   # Items that are JSON, and yet no row.
   BAD = (
@@ -205,7 +173,7 @@ class FileRowsTest(parameterized.TestCase):
 
   def test_a_line_of_a_table_that_is_too_long(self):
     self.enter_context(mock.patch.object(outside, "LONGEST", 1000))
-    with self.assertRaisesRegex(files.ProblemError, "f.csv:3: .* more than 10"):
+    with self.assertRaisesRegex(ProblemError, "f.csv:3: .* more than 10"):
       self.rows(b"a,b\n1,2\n3," + b"x" * 1000, "f.csv")
     self.assertLen(self.rows(b"a,b\n1,2\n3," + b"x" * 990, "f.csv"), 2)
 
@@ -217,36 +185,14 @@ class FileRowsTest(parameterized.TestCase):
     self.enter_context(mock.patch.object(outside, "LONGEST", 1000))
     # Quoted, it may have any number of lines.
     lines = b"x" * 600 + b"\n" + b"x" * 600
-    with self.assertRaisesRegex(files.ProblemError, "f.csv:2: .* limit"):
+    with self.assertRaisesRegex(ProblemError, "f.csv:2: .* limit"):
       self.rows(b'a,b\n1,"' + lines + b'"\n', "f.csv")
-
-  def test_rows_of_tables(self):
-    row = files.table_row("t[3]", 3, {"a": 1, "b": "x"})
-    self.assertEqual(row, files.Row("t[3]", 3, {"a": "1", "b": "x"}))
-    loop = []
-    loop.append(loop)
-    for value, reason in (
-      ("\ud800", "not valid Unicode"),
-      (["\ud800"], "not valid Unicode"),
-      (float("inf"), "has inf, which is no number"),
-      ([-np.inf], "has -inf, which is no number"),
-      (loop, "cannot be read .maximum recursion"),
-      (functools.reduce(lambda a, _: [a], range(65), "x"), "nested too deep"),
-    ):
-      row = files.table_row("t[3]", 3, {"a": value})
-      self.assertRegex(row.error, reason)
-      self.assertIsNone(row.value)
-
-  def test_a_message_is_one_short_line(self):
-    error = files.ProblemError("a\n\x1b[2J" + "x" * 5000)
-    self.assertStartsWith(str(error), "a \\x1b[2Jxxx")
-    self.assertLess(len(str(error)), 1010)
 
   def test_no_file(self):
     folder = epath.Path(self.create_tempdir().full_path)
-    with self.assertRaisesRegex(files.ProblemError, "there is no file"):
+    with self.assertRaisesRegex(ProblemError, "there is no file"):
       files.file_rows(folder / "none.jsonl")
-    with self.assertRaisesRegex(files.ProblemError, "is a folder"):
+    with self.assertRaisesRegex(ProblemError, "is a folder"):
       files.file_rows(folder)
 
 

@@ -18,7 +18,7 @@ from etils import epath
 
 from rstar_jax.config.schema import DataConfig
 from rstar_jax.data import files, hub, problems
-from rstar_jax.data.files import Number, ProblemError
+from rstar_jax.data.rows import Number, ProblemError
 
 ROWS = [
   {"question": "Q?", "answer": "so\n#### 1,234", "level": 3, "more": [1]},

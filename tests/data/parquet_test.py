@@ -13,6 +13,7 @@ from etils import epath
 
 from rstar_jax.config.schema import DataConfig
 from rstar_jax.data import files, parquet, problems
+from rstar_jax.data.rows import ProblemError
 
 ROWS = [
   {
@@ -62,16 +63,16 @@ class ParquetTest(absltest.TestCase):
     for data in (whole[:-20], b"PAR1", b"", bytes(changed)):
       self.path.write_bytes(data)
       with self.assertRaisesRegex(
-        files.ProblemError, rf"^{self.path} cannot be read \(.*: copy it again$"
+        ProblemError, rf"^{self.path} cannot be read \(.*: copy it again$"
       ):
         list(parquet.rows(self.path))
-    with self.assertRaisesRegex(files.ProblemError, "there is no file"):
+    with self.assertRaisesRegex(ProblemError, "there is no file"):
       parquet.rows(epath.Path(self.folder / "none.parquet"))
 
   def test_without_the_library(self):
     with mock.patch.dict(sys.modules, {"pyarrow": None}):
       with self.assertRaisesRegex(
-        files.ProblemError, r"pyarrow: pip install 'rstar_jax\[hub\]'$"
+        ProblemError, r"pyarrow: pip install 'rstar_jax\[hub\]'$"
       ):
         parquet.rows(self.path)
 

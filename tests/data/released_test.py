@@ -7,7 +7,7 @@ import pathlib
 from absl.testing import absltest, parameterized
 
 from rstar_jax.data import released
-from rstar_jax.data.files import ProblemError
+from rstar_jax.data.rows import ProblemError
 from rstar_jax.steps import grammar, prompts
 
 # The format of the released samples, with texts of our own.

@@ -4,7 +4,7 @@ from absl.testing import absltest, parameterized
 
 from rstar_jax.config.schema import DataConfig
 from rstar_jax.data import shapes
-from rstar_jax.data.files import Number, ProblemError, Row
+from rstar_jax.data.rows import Number, ProblemError, Row
 from rstar_jax.types import Problem
 
 BOXED = "Adding, $x = \\boxed{1}$, so the sum is $\\boxed{\\frac{1}{2}}$."

@@ -15,7 +15,7 @@ from rstar_jax import data
 from rstar_jax.config.plugins import PluginError
 from rstar_jax.config.schema import DataConfig
 from rstar_jax.data import hub, problems, sources
-from rstar_jax.data.files import ProblemError
+from rstar_jax.data.rows import ProblemError
 from rstar_jax.tasks.task import Task
 from rstar_jax.types import Problem
 

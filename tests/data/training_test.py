@@ -7,7 +7,7 @@ from absl.testing import absltest
 
 from rstar_jax.config import schema as config_lib
 from rstar_jax.data import training
-from rstar_jax.data.files import ProblemError
+from rstar_jax.data.rows import ProblemError
 
 LONG = "one two three four five six seven eight nine ten eleven twelve and"
 

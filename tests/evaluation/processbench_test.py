@@ -8,7 +8,7 @@ import numpy as np
 from absl.testing import absltest, parameterized
 
 from rstar_jax import outside
-from rstar_jax.data.files import Number, ProblemError, Row
+from rstar_jax.data.rows import Number, ProblemError, Row
 from rstar_jax.evaluation import processbench
 from rstar_jax.evaluation.step_errors import Marked
 from tests.fuzz import hostile

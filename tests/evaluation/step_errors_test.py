@@ -3,7 +3,7 @@
 import numpy as np
 from absl.testing import absltest
 
-from rstar_jax.data.files import ProblemError, Row
+from rstar_jax.data.rows import ProblemError, Row
 from rstar_jax.evaluation import step_errors
 from rstar_jax.evaluation.step_errors import Marked
 from rstar_jax.steps import grammar

@@ -10,7 +10,8 @@ import random
 import zipfile
 
 from rstar_jax.config.schema import DataConfig
-from rstar_jax.data import files, problems, released
+from rstar_jax.data import problems, released
+from rstar_jax.data.rows import ProblemError, table_row
 from rstar_jax.grading import labelled
 from rstar_jax.hf import fields, pickles
 from rstar_jax.types import Problem
@@ -96,7 +97,7 @@ class Data:
     path = self._write("set.json", b"[%b,\n%b,\n%b]" % (_ROW, item, _LAST))
     try:
       found = self._problems(path)
-    except files.ProblemError as error:
+    except ProblemError as error:
       assert "nothing after it can be read" in str(error), error
       return "refused"
     assert found[-1].question == "R", found
@@ -109,7 +110,7 @@ class Data:
     data = b"question,answer\nQ,1\n%b\nR,2\n" % line
     try:
       found = self._problems(self._write("set.csv", data))
-    except files.ProblemError as error:
+    except ProblemError as error:
       assert "nothing after it can be read" in str(error), error
       return "refused"
     return "used" if len(found) >= 3 else "set aside"
@@ -128,7 +129,7 @@ class Data:
         data += source.randbytes(9)
     try:
       self._problems(self._write("set.jsonl.gz", bytes(data)))
-    except files.ProblemError as error:
+    except ProblemError as error:
       assert "\n" not in str(error), error
       return "refused"
     return "used"
@@ -138,8 +139,8 @@ class Data:
     row = {"question": hostile.text(source), "answer": hostile.atom(source)}
     if source.random() < 0.5:
       row |= {"also": [hostile.text(source)], "level": hostile.atom(source)}
-    value = files.table_row("table[0]", 0, row)
-    with contextlib.suppress(problems.shapes.Ungraded, files.ProblemError):
+    value = table_row("table[0]", 0, row)
+    with contextlib.suppress(problems.shapes.Ungraded, ProblemError):
       found = problems.shapes.problem_of(value, "table", DataConfig())
       for text in (found.question, found.answer, *found.alternatives):
         check_text(text)

@@ -13,7 +13,7 @@ from absl.testing import absltest
 from safetensors import numpy as safetensors
 
 from rstar_jax.config import schema as config_lib
-from rstar_jax.data.files import ProblemError
+from rstar_jax.data.rows import ProblemError
 from rstar_jax.evaluation import results_tables
 from rstar_jax.pipeline import backends, checks, extract, reading, rollout, run
 from rstar_jax.steps import prompts

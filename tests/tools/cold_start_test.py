@@ -6,7 +6,7 @@ from unittest import mock
 
 from absl.testing import absltest, parameterized
 
-from rstar_jax.data.files import ProblemError
+from rstar_jax.data.rows import ProblemError
 from rstar_jax.grading.grader import Grader
 from rstar_jax.sandbox.pool import Sandbox
 from rstar_jax.tools import cold_start

@@ -13,7 +13,7 @@ from absl.testing import absltest
 from flax import nnx
 
 from rstar_jax.config.schema import Config
-from rstar_jax.data.files import ProblemError
+from rstar_jax.data.rows import ProblemError
 from rstar_jax.data.synthetic import generator, oracle
 from rstar_jax.evaluation import prmbench
 from rstar_jax.hf import folders, saving
