@@ -62,12 +62,12 @@ create() {
 }
 
 run() {
-  require CLUSTER TPU_TYPE WORKLOAD
-  require_config
+  require CLUSTER TPU_TYPE WORKLOAD CONFIG WORKDIR
   if [[ "$WORKDIR" != gs://* ]]; then
     say "WORKDIR=$WORKDIR: pods share no folder; set gs://BUCKET/NAME"
     exit 2
   fi
+  require_config
   # An image of your own may have another setup.py, which pod.sh looks at.
   if [[ -z "${DOCKER_IMAGE:-}" ]]; then require_extras; fi
   local command folder status=0 image

@@ -132,6 +132,7 @@ class GkeTest(parameterized.TestCase):
     ("create", {"CLUSTER": ""}, "set CLUSTER first: "),
     ("create", {"TPU_TYPE": ""}, "set TPU_TYPE first: "),
     ("run", {"WORKDIR": "/mnt/a"}, "pods share no folder"),
+    ("run", {"WORKDIR": "runs/a"}, "pods share no folder"),
     ("run", {"WORKLOAD": ""}, "set WORKLOAD first: "),
     ("run", {"EXTRAS": "tpu,gs"}, "gke.sh: gs is no extra of setup.py"),
     ("run", {"CONFIG": "tinny.py"}, "the commit has no configs/tinny.py"),
