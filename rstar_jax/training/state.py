@@ -297,11 +297,19 @@ def _norms(grads: Params) -> dict[str, jax.Array]:
   return {name: optax.global_norm(some) for name, some in groups.items()}
 
 
+def _is_matrix(name: str, x: Any) -> bool:
+  """Returns whether a parameter is no bias and no scale of a norm.
+
+  Their heads are an axis of their own, as in OLMo 2's q_norm [N, H].
+  """
+  return x.ndim > 1 and "bias" not in name and "norm" not in name
+
+
 def _decayed(params: Params):
   """Marks parameters with weight decay: all but biases and norm scales."""
 
   def decays(path, x):
-    return x.ndim > 1 and "bias" not in jax.tree_util.keystr(path)
+    return _is_matrix(jax.tree_util.keystr(path), x)
 
   return jax.tree_util.tree_map_with_path(decays, params)
 
@@ -311,7 +319,7 @@ def _muon_dimensions(params: Params):
 
   def dimensions(path, x):
     name = jax.tree_util.keystr(path)
-    if "layers" not in name or "bias" in name or x.ndim < 2:
+    if "layers" not in name or not _is_matrix(name, x):
       return None
     if "'experts'" in name and x.ndim == 3:
       # Experts' weights are [E, I, O].

@@ -9,8 +9,11 @@ from flax import nnx
 
 from rstar_jax import testing
 from rstar_jax.config.schema import TrainConfig
-from rstar_jax.models.transformer import Transformer, arrays_in
+from rstar_jax.models.transformer import Transformer, abstract, arrays_in
 from rstar_jax.training import state
+
+# Norms over all heads, with scales [N, H] and [K, H].
+_OLMO2 = {"family": "olmo2", "qk_norm": "all", "norms": "post"}
 
 
 def _config(**changes) -> TrainConfig:
@@ -88,7 +91,7 @@ class ScheduleTest(parameterized.TestCase):
       state.optimizer(_config(optimizer="sgd"), 10)
 
 
-class OptimizerTest(absltest.TestCase):
+class OptimizerTest(parameterized.TestCase):
   def test_first_adamw_update_by_hand(self):
     # With bias correction the first step is lr * sign(gradient); the decay is
     # lr * weight_decay * w, on matrices only.
@@ -136,8 +139,10 @@ class OptimizerTest(absltest.TestCase):
     ]
     np.testing.assert_allclose(first_moment, 0.1 * np.array([0.6, 0.8]))
 
-  def test_decay_spares_biases_and_norms(self):
-    model = Transformer(testing.tiny_model(num_layers=1), rngs=nnx.Rngs(0))
+  @parameterized.parameters({}, _OLMO2)
+  def test_decay_spares_biases_and_norms(self, **family):
+    config = testing.tiny_model(num_layers=1, **family)
+    model = Transformer(config, rngs=nnx.Rngs(0))
     params = nnx.split(model)[1]
     tx = state.optimizer(_config(weight_decay=0.1, schedule="constant"), 10)
     zeros = jax.tree.map(jnp.zeros_like, params)
@@ -236,6 +241,18 @@ class OptimizerTest(absltest.TestCase):
       with self.subTest(name):
         self.assertEqual(layers[name].reduction_axis, inner)
         self.assertEqual(layers[name].output_axis, outer)
+
+  def test_muon_leaves_norms_of_all_heads_to_adam(self):
+    config = testing.tiny_model(num_layers=1, **_OLMO2)
+    _, params = abstract(config, "lm")
+    found = nnx.to_pure_dict(state._muon_dimensions(params))
+    layer = found["layers"][0]["attention"]
+    for name in ("q_norm", "k_norm"):
+      self.assertEqual(layer.pop(name), {"scale": None})
+    self.assertEqual(
+      set(layer), {"q", "k", "v", "o"} | {"q_bias", "k_bias", "v_bias"}
+    )
+    self.assertNotIn(None, [layer[name] for name in "qkvo"])
 
   def test_what_is_not_a_matrix_is_not_decayed(self):
     found = state._decayed(
