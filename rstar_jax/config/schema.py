@@ -398,11 +398,12 @@ class TrainConfig(Closed):
   # Largest global norm of the gradient.
   clip: float = 1.0
   # One problem in this many is held out of training, and the model measured on
-  # it; 0 holds out none. -1 is 0 for a policy, and 10 for a reward model, whose
-  # policy was then trained on its held-out problems.
+  # it; 0 holds out none. -1 is 10 for the reward models of a run, whose policy
+  # was then trained on their held-out problems, and 0 for all else: also for
+  # `train_ppm`, which trains on all pairs that it is given.
   held_out: int = field(-1, least=-1)
   # Updates between measurements on held-out problems. 0 measures only at the
-  # end; a reward model's accuracy is always measured there.
+  # end; the accuracy of a run's reward models is always measured there.
   eval_every: int = field(0, least=0, binds=False)
   # Decay of the moving average of parameters, which becomes the trained model;
   # 0 takes the last parameters. It is smaller at first: at most (1 + k) / (10 +

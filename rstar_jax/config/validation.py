@@ -39,14 +39,8 @@ def validate(config: config_lib.Config) -> None:
   _check_ray(config.ray)
   _check_servers(config)
   for name in ("sft", "ppm"):
-    train = getattr(config, name)
-    _check(
-      train.batch_size % train.accumulate == 0,
-      f"config.{name}.accumulate={train.accumulate} must divide "
-      f"config.{name}.batch_size={train.batch_size}",
-    )
-  for name in ("sft", "ppm", "reinforce.train"):
-    _check_train(name, operator.attrgetter(name)(config))
+    check_training(f"config.{name}", getattr(config, name))
+  _check_train("config.reinforce.train", config.reinforce.train)
   for index, each in enumerate(config.extract.min_correct_of):
     _check(
       "," not in each,
@@ -76,28 +70,47 @@ def validate(config: config_lib.Config) -> None:
     )
 
 
+def check_training(name: str, train: config_lib.TrainConfig) -> None:
+  """Checks the config of a training whose batches are cut by `accumulate`.
+
+  Args:
+    name: of the config in messages, such as "config.sft".
+    train: the config.
+
+  Raises:
+    ValueError: one line about the first invalid field.
+  """
+  _check_ranges(name, train)
+  _check(
+    train.batch_size % train.accumulate == 0,
+    f"{name}.accumulate={train.accumulate} must divide "
+    f"{name}.batch_size={train.batch_size}",
+  )
+  _check_train(name, train)
+
+
 def _check_train(name: str, train: config_lib.TrainConfig) -> None:
   _check(
     train.held_out != 1,
-    f"config.{name}.held_out=1 would leave no problem to train on: give at "
-    "least 2, or 0 for none",
+    f"{name}.held_out=1 would leave no problem to train on: give at least 2, "
+    "or 0 for none",
   )
   _check(
     not train.eval_every
     or train.held_out > 0
-    or (name == "ppm" and train.held_out < 0),
-    f"config.{name}.eval_every={train.eval_every} would measure nothing: set "
-    f"config.{name}.held_out too, or leave it 0",
+    or (name == "config.ppm" and train.held_out < 0),
+    f"{name}.eval_every={train.eval_every} would measure nothing: set "
+    f"{name}.held_out too, or leave it 0",
   )
   matrices = train.lora_matrices
   _check(
     len(set(matrices)) == len(matrices),
-    f"config.{name}.lora_matrices={matrices} names one twice",
+    f"{name}.lora_matrices={matrices} names one twice",
   )
   _check(
     matrices != () or not train.lora_rank,
-    f"config.{name}.lora_matrices is empty: give at least one, or set "
-    f"config.{name}.lora_rank=0",
+    f"{name}.lora_matrices is empty: give at least one, or set "
+    f"{name}.lora_rank=0",
   )
 
 

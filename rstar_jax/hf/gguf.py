@@ -91,29 +91,22 @@ class GgufFile:
     # GGUF lists axes from the innermost.
     return tuple(int(size) for size in reversed(self._tensor(name).shape))
 
-  def read(self, name: str, index: tensors.Index | None = None) -> np.ndarray:
-    """Reads one tensor, or a part of it.
+  def read(self, name: str, index: tensors.Index) -> np.ndarray:
+    """Reads a part of a tensor.
 
     Args:
       name: one of `names`.
-      index: a slice for each axis, none of them empty; None is all. Only these
-        rows are read and dequantised.
+      index: a slice for each axis, none of them empty. Only these rows are read
+        and dequantised.
 
     Returns:
       float32, in the shape of `index`; perhaps a read-only view of the file.
 
     Raises:
       KeyError: the file has no such tensor.
-      ValueError: the gguf package does not know the quantisation, or `index`
-        has another number of axes.
+      ValueError: the gguf package does not know the quantisation.
     """
     tensor = self._tensor(name)
-    axes = len(tensor.shape)
-    index = index or (slice(None),) * axes
-    if len(index) != axes:
-      raise ValueError(
-        f"{self.path}: {name} has {axes} axes, but the index {len(index)}"
-      )
     if (order := self._rotary_order(name)) is not None:
       index = (order[index[0]], *index[1:])
     # Blocks run along the last axis, which is therefore sliced afterwards.
@@ -137,9 +130,8 @@ class GgufFile:
   def _sort_tensors(self, tensors) -> tuple[dict, dict[str, np.ndarray]]:
     """Returns weights by Hugging Face names, and tables by the file's names."""
     architecture = self.metadata.architecture
-    modules = _modules(
-      self._library, architecture, self.metadata.need(".block_count")
-    )
+    layers = self.metadata.whole(".block_count", gguf_metadata.MOST)
+    modules = _modules(self._library, architecture, layers)
     weights, tables, unknown = {}, {}, []
     for tensor in tensors:
       module, _, kind = tensor.name.rpartition(".")

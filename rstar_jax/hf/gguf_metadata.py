@@ -15,6 +15,9 @@ ARCHITECTURES = {
   "qwen3": "Qwen3ForCausalLM",
 }
 
+# Most layers of a model, and most heads of one; none has a tenth of them.
+MOST = 10_000
+
 # Tensors with divisors of rotary frequencies instead of weights.
 LLAMA3 = "rope_freqs.weight"
 SHORT = "rope_factors_short.weight"
@@ -72,6 +75,20 @@ class Metadata:
       )
     return value
 
+  def whole(self, key: str, most: int) -> int:
+    """Returns a required whole number.
+
+    Raises:
+      ValueError: it is missing, or not from 1 to `most`.
+    """
+    value = self.need(key)
+    if type(value) is not int or not 1 <= value <= most:
+      raise ValueError(
+        f"{self.path}: {self._full(key)}={value!r:.40}, which must be a whole "
+        f"number from 1 to {most}"
+      )
+    return value
+
   def _full(self, key: str) -> str:
     return self.architecture + key if key.startswith(".") else key
 
@@ -92,7 +109,7 @@ def config_fields(
     ValueError: a value or a tensor is missing, or `transformers` has no field
       for it.
   """
-  heads = metadata.need(".attention.head_count")
+  heads = metadata.whole(".attention.head_count", MOST)
   first = "model.layers.0."
   # The metadata may lack the size, so a tensor's shape gives it.
   output = _need(metadata, shapes, f"{first}self_attn.o_proj.weight")

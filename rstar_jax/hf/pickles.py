@@ -3,10 +3,11 @@
 `torch.save` writes a zip archive: `data.pkl` describes the tensors, and each
 storage, with the values of one or more tensors, is an uncompressed file. A
 pickle is a program that may call anything; here it may call only what a dict of
-tensors needs, and any other name is refused.
+tensors needs, and any other name is refused. Python's own unpickler runs it,
+whose dicts can be replaced: keys must be text, since a few tuples inside each
+other take hours to hash.
 """
 
-import collections
 import contextlib
 import io
 import pathlib
@@ -129,10 +130,10 @@ def _read(file: pathlib.Path) -> dict[str, _Tensor]:
         raise ValueError("its description is too large")
       reader = _Reader(file, archive, name.removesuffix("data.pkl"))
       found = reader.load()
-      if not isinstance(found, dict):
+      if not isinstance(found, _Dict):
         raise ValueError("it holds no dict of tensors")
       for key, value in found.items():
-        if not isinstance(key, str) or not isinstance(value, _Tensor):
+        if not isinstance(value, _Tensor):
           raise ValueError(f"{key!r:.60} is no tensor")
       return dict(found)
   except Exception as error:
@@ -143,7 +144,16 @@ def _read(file: pathlib.Path) -> dict[str, _Tensor]:
     ) from None
 
 
-class _Reader(pickle.Unpickler):
+class _Dict(dict):
+  """A dict whose keys are text; others are neither hashed nor shown."""
+
+  def __setitem__(self, key: Any, value: Any) -> None:
+    if type(key) is not str:
+      raise ValueError(f"it has a key of the type {type(key).__name__}")
+    super().__setitem__(key, value)
+
+
+class _Reader(pickle._Unpickler):
   """Runs an archive's `data.pkl` with access to tensors alone."""
 
   def __init__(self, file: pathlib.Path, archive: zipfile.ZipFile, top: str):
@@ -159,7 +169,7 @@ class _Reader(pickle.Unpickler):
   def find_class(self, module: str, name: str) -> Any:
     """Returns one of the few names that a dict of tensors needs."""
     if (module, name) == ("collections", "OrderedDict"):
-      return collections.OrderedDict
+      return self._dict
     if module == "torch" and name in _DTYPES | _OTHERS:
       return name
     if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
@@ -172,10 +182,13 @@ class _Reader(pickle.Unpickler):
   def persistent_load(self, pid: Any) -> _Storage:
     """Returns a storage that the pickle names."""
     what, kind, key, _, count = pid
+    if any(type(each) is not str for each in (what, kind, key)):
+      raise ValueError("its storage has another form")
     size = _DTYPES[kind].itemsize if kind in _DTYPES else _OTHERS[kind]
     info = self._archive.getinfo(f"{self._top}data/{key}")
-    whole = info.file_size == info.compress_size == size * count
-    if what != "storage" or not whole or type(count) is not int:
+    sizes = {info.file_size, info.compress_size}
+    whole = type(count) is int and sizes == {size * count}
+    if what != "storage" or not whole:
       raise ValueError(f"its storage {key!r:.40} has another size or form")
     with self._file.open("rb") as opened:
       opened.seek(info.header_offset)
@@ -203,3 +216,22 @@ class _Reader(pickle.Unpickler):
   def _parameter(self, tensor: Any, *_: Any) -> Any:
     """Returns the tensor of a parameter."""
     return tensor
+
+  def _dict(self) -> _Dict:
+    return _Dict()
+
+  def _load_dict(self) -> None:
+    self.append(_Dict())
+
+  def _refuse(self) -> None:
+    raise ValueError("it holds no dict of tensors")
+
+  # By the byte of an instruction. Those that are refused hash what they are
+  # given, or take as much memory as they name.
+  dispatch = pickle._Unpickler.dispatch | {
+    pickle.EMPTY_DICT[0]: _load_dict,
+    pickle.DICT[0]: _refuse,
+    pickle.FROZENSET[0]: _refuse,
+    pickle.ADDITEMS[0]: _refuse,
+    pickle.BYTEARRAY8[0]: _refuse,
+  }

@@ -11,6 +11,7 @@ journals and shards, or its last checkpoint.
 
 import contextlib
 import dataclasses
+import operator
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,6 +45,7 @@ from rstar_jax.storage import (
   store,
   trackers,
 )
+from rstar_jax.training import lora
 
 
 def _roll_out(context: Context, round_: int) -> None:
@@ -163,23 +165,27 @@ def _check_stages(context: Context) -> None:
     backends.check_score(name, config)
   _check_writer(context)
   models.check_rows(context.tokenizer, models.base(config))
-  for name in _starts(config):
+  for name, train in _starts(config):
     models.check_saved(context.tokenizer, name)
+    lora.check_base(name, operator.attrgetter(train)(config))
   for name in _on_engines(config):
     models.check_engine(config, name)
 
 
-def _starts(config: Config) -> list[str]:
-  """Returns the models that policies are trained from, but those of rounds."""
+def _starts(config: Config) -> list[tuple[str, str]]:
+  """Returns the models that policies are trained from, but those of rounds.
+
+  Each has the field of its training.
+  """
   base, starts = str(models.base(config)), set()
   for number, each in enumerate(config.rounds):
     last = "" if number else base
     named = {"base": base, "last": last}
     if each.algorithm == "sft":
-      starts.add(named.get(config.sft_from, config.sft_from))
+      starts.add((named.get(config.sft_from, config.sft_from), "sft"))
     else:
-      starts.add(each.policy or last)
-  return sorted(starts - {""})
+      starts.add((each.policy or last, "reinforce.train"))
+  return sorted(each for each in starts if each[0])
 
 
 def _on_engines(config: Config) -> list[str]:
@@ -190,7 +196,7 @@ def _on_engines(config: Config) -> list[str]:
     found = {str(models.base(config)), *(each.policy for each in config.rounds)}
   # A PPM is a policy with another head.
   if samples or not config.servers.ppm:
-    found.update(_starts(config))
+    found.update(name for name, _ in _starts(config))
   return sorted(found - {""})
 
 

@@ -36,7 +36,7 @@ from rstar_jax.steps import prompts
 from rstar_jax.steps.tokenizer import HfTokenizer, Tokenizer
 from rstar_jax.storage import metrics, store
 from rstar_jax.tools import train_tokenizer
-from rstar_jax.training import loop, sft
+from rstar_jax.training import loop, own_data, sft
 
 # Worked problems that the tokenizer learns its merges from.
 _TOKENIZER_PROBLEMS = 6000
@@ -143,15 +143,23 @@ def train(
 
   Returns:
     The model.
+
+  Raises:
+    ValueError: the workdir has checkpoints of another seed or base.
   """
   if base:
+    model, phases = folders.load_policy(base), LONG_PHASES
+  else:
+    model = Transformer(dataclasses.replace(MODEL), rngs=nnx.Rngs(seed))
+    phases = PHASES
+  for split, steps, config in phases:
+    own_data.bind(workdir / split, (), config, model, seed=seed, updates=steps)
+  if base:
     tokenizer = HfTokenizer(base)
-    model = folders.load_policy(base)
   else:
     tokenizer = make_tokenizer(output, MODEL.vocab_size, seed)
-    model = Transformer(dataclasses.replace(MODEL), rngs=nnx.Rngs(seed))
   writer = metrics.MetricsWriter(workdir)
-  for split, steps, config in LONG_PHASES if base else PHASES:
+  for split, steps, config in phases:
     loop.fit_model(
       model,
       sft.sft_loss,

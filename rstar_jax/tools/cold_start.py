@@ -31,7 +31,8 @@ from rstar_jax.data import gsm8k
 from rstar_jax.data.rows import ProblemError, as_json
 from rstar_jax.data.sources import open_source
 from rstar_jax.grading.grader import Grader
-from rstar_jax.hf import finding
+from rstar_jax.hf.tokenizers import load_tokenizer
+from rstar_jax.pipeline import models
 from rstar_jax.sandbox.pool import Sandbox
 from rstar_jax.storage import store
 from rstar_jax.training import own_data
@@ -161,7 +162,10 @@ def main(argv: list[str]) -> None:
   given = flags.FLAGS
   output = store.path(given.output)
   # Early, since programs run for minutes before the model is needed.
-  finding.find(given.policy, weights=False)
+  tokenizer = load_tokenizer(given.policy)
+  models.check_rows(tokenizer, given.policy)
+  models.check_saved(tokenizer, given.policy)
+  store.check(output)
   parts = divide(read(given.gsm8k))
   with Sandbox() as sandbox, Grader() as grader:
     solutions, left_out = rewrite(

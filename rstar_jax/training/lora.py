@@ -18,7 +18,7 @@ from flax import nnx
 
 from rstar_jax import rng
 from rstar_jax.config.schema import TrainConfig
-from rstar_jax.hf import adapters
+from rstar_jax.hf import adapters, folders
 from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.models.transformer import Path, Transformer
 from rstar_jax.steps.tokenizer import Tokenizer
@@ -88,6 +88,20 @@ def merge(
   return nnx.from_flat_state(merged | added)
 
 
+def check_base(base: str | store.Path, config: TrainConfig) -> None:
+  """Checks that an adapter can be trained on a model, before it is.
+
+  Raises:
+    ValueError: `config.lora_rank` is set, and the model is an adapter itself.
+  """
+  if config.lora_rank and folders.base_of_adapter(base) is not None:
+    raise ValueError(
+      f"{base} is an adapter, and nothing reads an adapter of one, which "
+      f"lora_rank={config.lora_rank} would write: save it merged (load_policy, "
+      "then save_policy), and name that folder"
+    )
+
+
 def saver(
   folder: str | store.Path,
   base: str | store.Path,
@@ -100,9 +114,13 @@ def saver(
     folder: of the trained model; the adapter is in its subfolder `adapter`.
     base: folder or name of the model that training starts from. If its
       tokenizer lacks tokens, the adapter includes the embedding.
-    config: its `lora_alpha` is used.
+    config: its `lora_rank` and `lora_alpha` are used.
     tokenizer: of the trained model, saved with the adapter.
+
+  Raises:
+    ValueError: see `check_base`.
   """
+  check_base(base, config)
 
   def save(trained: Mapping[Path, jax.Array], model: Transformer) -> None:
     known = load_tokenizer(base, add_markers=False).vocab_size

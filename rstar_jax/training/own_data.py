@@ -8,12 +8,13 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from rstar_jax import rng
-from rstar_jax.config import identity
+from rstar_jax.config import identity, validation
 from rstar_jax.config.schema import Config, PolicyConfig, TrainConfig
-from rstar_jax.data import held_out
+from rstar_jax.data import held_out, sides
 from rstar_jax.hf import folders, saving
 from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.models import host_memory, vocabulary
@@ -52,8 +53,9 @@ def train_policy(
     folder: gets the trained policy and its tokenizer; None saves nothing.
     checkpoints: folder for checkpoints and metrics, so that the same call
       resumes after a kill; None keeps none. Another call is refused.
-    config: None is `Config().sft`, the paper's numbers. A batch is never larger
-      than the data. With `held_out`, progress shows the loss on held-out
+    config: None is `Config().sft`, the paper's numbers. If a batch would be
+      larger than the data, it has all of them, in micro-batches no larger than
+      the config's. With `held_out`, progress shows the loss on held-out
       questions.
     dtype: dtype of activations, and of parameters that LoRA freezes; trained
       parameters are float32.
@@ -63,30 +65,30 @@ def train_policy(
     The trained policy.
 
   Raises:
-    ValueError: a row lacks a field, none fits into `config.length` tokens, or
-      `checkpoints` are of a training that was given something else.
+    ValueError: the config or a row is wrong, no row fits into `config.length`
+      tokens, the trained model could not be saved, or `checkpoints` are of a
+      training that was given something else.
   """
   rows = [
     (_text(row, "question", number), _steps(row, "steps", number))
     for number, row in enumerate(solutions)
   ]
-  config = _fitted(config or Config().sft, len(rows), "solutions")
-  policy = policy or folders.BASE_MODEL
-  model, tokenizer = _load(policy, config, dtype)
+  config = config or Config().sft
+  _check_given("solutions", rows, config, folder, checkpoints)
+  model, tokenizer, adapter = _prepared(policy, config, dtype, folder)
   if checkpoints is not None:
-    _bind(checkpoints, rows, config, model, dtype=dtype, seed=seed)
-  training, kept = held_out.divide(
-    rows, lambda row: row[0], seed, config.held_out
+    bind(checkpoints, rows, config, model, dtype=dtype, seed=seed)
+  training, kept = (
+    sft.pack(part, tokenizer, config.length)
+    for part in held_out.divide(rows, lambda row: row[0], seed, config.held_out)
   )
-  adapter = folder and lora.saver(folder, policy, config, tokenizer)
   with _session_fields(checkpoints) as kept_in:
-    sft.train_sft(
+    sft.train_packed(
       model,
       training,
-      config,
+      _fitted(config, len(training)),
       loop.Session("sft", seed, adapter=adapter, **kept_in),
       held_out=kept,
-      tokenizer=tokenizer,
     )
   if folder is not None:
     saving.save_policy(model, folder, tokenizer=tokenizer)
@@ -115,9 +117,8 @@ def train_ppm(
       package's base model.
     folder: gets the PPM and its tokenizer; None saves nothing.
     checkpoints: see `train_policy`.
-    config: None is `Config().ppm`, the paper's numbers. A batch is never larger
-      than the data. With `held_out`, progress shows loss and accuracy on
-      held-out questions.
+    config: see `train_policy`; None is `Config().ppm`, the paper's numbers.
+      With `held_out`, progress shows loss and accuracy on held-out questions.
     head: form of the scalar head; see `Config.ppm_head`.
     dtype: dtype of activations, and of parameters that LoRA freezes; trained
       parameters are float32.
@@ -127,30 +128,30 @@ def train_ppm(
     The trained PPM, for `step_values`.
 
   Raises:
-    ValueError: a row lacks a field, none fits into `config.length` tokens, or
-      `checkpoints` are of a training that was given something else.
+    ValueError: see `train_policy`.
   """
   items = [_pair(row, number) for number, row in enumerate(pairs)]
-  config = _fitted(config or Config().ppm, len(items), "pairs")
-  policy = policy or folders.BASE_MODEL
-  model, tokenizer = _load(policy, config, dtype)
+  config = config or Config().ppm
+  _check_given("pairs", items, config, folder, checkpoints)
+  model, tokenizer, adapter = _prepared(policy, config, dtype, folder)
   if checkpoints is not None:
-    _bind(checkpoints, items, config, model, dtype=dtype, seed=seed, head=head)
+    bind(checkpoints, items, config, model, dtype=dtype, seed=seed, head=head)
   model = ppm_from_policy(
     model, head, rngs=nnx.Rngs(rng.seed_for(seed, "ppm head"))
   )
-  training, kept = held_out.divide(
-    items, lambda pair: pair.question, seed, config.held_out
+  training, kept = (
+    sides.encode_pairs(tokenizer, part, config.length)
+    for part in held_out.divide(
+      items, lambda pair: pair.question, seed, config.held_out
+    )
   )
-  adapter = folder and lora.saver(folder, policy, config, tokenizer)
   with _session_fields(checkpoints) as kept_in:
-    ppm_lib.train_ppm(
+    ppm_lib.train_sides(
       model,
       training,
-      config,
+      _fitted(config, int(training.counts.sum())),
       loop.Session("ppm", seed, adapter=adapter, **kept_in),
       held_out=kept,
-      tokenizer=tokenizer,
     )
   if folder is not None:
     saving.save_ppm(model, folder, tokenizer=tokenizer)
@@ -169,7 +170,41 @@ def _session_fields(
     yield {"folder": folder, "writer": writer}
 
 
-def _bind(
+def _check_given(
+  what: str,
+  rows: Sequence[Any],
+  config: TrainConfig,
+  *folders_: str | store.Path | None,
+) -> None:
+  """Checks all that needs no model."""
+  if not rows:
+    raise ValueError(f"there are no {what} to train on")
+  validation.check_training("config", config)
+  for folder in folders_:
+    if folder is not None:
+      store.check(store.path(folder))
+
+
+def _prepared(
+  policy: str | store.Path,
+  config: TrainConfig,
+  dtype: str,
+  folder: str | store.Path | None,
+) -> tuple[Transformer, HfTokenizer, lora.Saver | None]:
+  """Returns the model of `_load`, its tokenizer, and an adapter's saver.
+
+  Raises:
+    ValueError: the model cannot be loaded, or not be saved once it is trained.
+  """
+  policy = policy or folders.BASE_MODEL
+  model, tokenizer = _load(policy, config, dtype)
+  if folder is None:
+    return model, tokenizer, None
+  saving.check(model.config, tokenizer, str(policy))
+  return model, tokenizer, lora.saver(folder, policy, config, tokenizer)
+
+
+def bind(
   folder: str | store.Path,
   rows: Sequence[Any],
   config: TrainConfig,
@@ -238,13 +273,17 @@ def _load(
   return model, tokenizer
 
 
-def _fitted(config: TrainConfig, count: int, what: str) -> TrainConfig:
-  """Returns the config, with batches no larger than the data."""
-  if not count:
-    raise ValueError(f"there are no {what} to train on")
-  if count >= config.batch_size:
+def _fitted(config: TrainConfig, count: int) -> TrainConfig:
+  """Returns the config, with batches no larger than all `count` items.
+
+  They are rounded up to equal micro-batches, whose number is at most the
+  config's.
+  """
+  if not 0 < count < config.batch_size:
     return config
-  return dataclasses.replace(config, batch_size=count, accumulate=1)
+  size = -(-count // config.accumulate)
+  parts = -(-count // size)
+  return dataclasses.replace(config, batch_size=parts * size, accumulate=parts)
 
 
 def _pair(
@@ -268,11 +307,14 @@ def _weight(row: Mapping[str, Any], number: int) -> float:
   given = row.get("weight", 1.0)
   try:
     weight = float(given)
-  except (TypeError, ValueError):
+  except (OverflowError, TypeError, ValueError):
     weight = math.nan
-  if not 0.0 < weight < math.inf:
+  # Weights are float32, in which others would be infinite or 0.
+  least, most = map(float, (np.finfo("f").tiny, np.finfo("f").max))
+  if not least <= weight <= most:
     raise ValueError(
-      f"row {number}: 'weight' must be a finite number above 0, not {given!r}"
+      f"row {number}: 'weight' must be a number above 0 that float32 holds, "
+      f"from {least:.1e} to {most:.1e}, not {given!r:.40}"
     )
   return weight
 

@@ -46,10 +46,10 @@ def train_sft(
   """
   return train_packed(
     model,
-    _pack(rows, tokenizer, config.length),
+    pack(rows, tokenizer, config.length),
     config,
     session,
-    held_out=_pack(held_out, tokenizer, config.length),
+    held_out=pack(held_out, tokenizer, config.length),
   )
 
 
@@ -112,7 +112,7 @@ def train_packed(
   )
 
 
-def _pack(
+def pack(
   rows: Sequence[tuple[str, Prefix]], tokenizer: Tokenizer, length: int
 ) -> batches.Packed:
   """Encodes and packs rows, those of a question together."""

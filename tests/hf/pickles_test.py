@@ -227,9 +227,32 @@ class PicklesTest(parameterized.TestCase):
     whole = tensor("0", 6, 0, (6,), (1,))
     self.assertIn("holds no dict", self.write([whole]))
     self.assertIn("'a' is no tensor", self.write({"a": 1}))
-    self.assertIn("1 is no tensor", self.write({1: whole}))
+    self.assertIn("key of the type int", self.write({1: whole}))
     packed = {"compression": zipfile.ZIP_DEFLATED}
     self.assertIn("or form", self.write({"a": whole}, **packed))
+
+  def test_what_would_take_hours_to_hash_or_to_show(self):
+    """Tuples of the same tuple twice double the work each time."""
+    deep = b")" + b"".join(b"q%ch%c\x86" % (n, n) for n in range(40))
+    name = b"cposix\nsystem\n"  # Refused in any case.
+    what, key = b"X\7\0\0\0storage", b"X\1\0\0\x000"
+    kind = b"ctorch\nFloatStorage\n"
+    for made, said in (
+      (b"}" + deep + b"Ns.", "a key of the type tuple"),
+      (b"}(" + deep + b"Nu.", "a key of the type tuple"),
+      (b"ccollections\nOrderedDict\n)R" + deep + b"Ns.", "of the type tuple"),
+      (b"ccollections\nOrderedDict\n]" + deep + b"N\x86a\x85R.", "takes 1 "),
+      (b"(" + deep + b"Nd.", "no dict of tensors"),
+      (b"(" + deep + b"\x91.", "no dict of tensors"),
+      (b"\x8f(" + deep + b"\x90.", "no dict of tensors"),
+      (b"\x96\0\0\0\0\0\0\0\x10.", "no dict of tensors"),
+      (b"(" + deep + kind + key + b"NNtQ.", "storage has another form"),
+      (b"(" + what + deep + key + b"NNtQ.", "storage has another form"),
+      (b"(" + what + kind + deep + b"NNtQ.", "storage has another form"),
+      (deep + name + b".", "it names posix.system"),
+    ):
+      with self.subTest(said, made=made[:12]):
+        self.assertIn(said, self.write(b"\x80\2" + made))
 
   def test_files_that_are_damaged_or_of_another_form(self):
     golden = (GOLDEN / "pickled" / NAME).read_bytes()

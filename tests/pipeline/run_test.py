@@ -17,7 +17,7 @@ from flax import nnx
 from rstar_jax import testing
 from rstar_jax.config import schema as config_lib
 from rstar_jax.evaluation import results_tables
-from rstar_jax.hf import saving
+from rstar_jax.hf import folders, saving
 from rstar_jax.models.transformer import Transformer, ppm_from_policy
 from rstar_jax.pipeline import backends, models, reading, results, run
 from rstar_jax.search import tree as tree_lib
@@ -387,7 +387,33 @@ class RefusedTest(absltest.TestCase):
     self.assert_refused(message)
     # Nothing is trained from it.
     self.context.config.sft_from = "other"
-    self.assertEqual(run._starts(self.context.config), ["other"])
+    self.assertEqual(run._starts(self.context.config), [("other", "sft")])
+
+  def test_an_adapter_of_an_adapter(self):
+    folder = self.context.workdir.parent / "adapter"
+    folder.mkdir()
+    base = {"peft_type": "LORA", "r": 2, "lora_alpha": 4}
+    base["base_model_name_or_path"] = str(folders.BASE_MODEL)
+    (folder / "adapter_config.json").write_text(json.dumps(base))
+    config, message = self.context.config, f"^{folder} is an adapter, and "
+    for train, others in (
+      (config.sft, config.reinforce.train),
+      (config.reinforce.train, config.sft),
+    ):
+      train.lora_rank, others.lora_rank = 2, 0
+      with (
+        self.subTest(train=train),
+        mock.patch.object(run.models, "check_policy"),
+        mock.patch.object(run.models, "check_saved"),
+      ):
+        if train is config.sft:
+          config.sft_from = str(folder)
+        else:
+          config.sft_from = "base"
+          self.change(2, algorithm="grpo", policy=str(folder))
+        self.assert_refused(message)
+        train.lora_rank = 0
+        run._check_stages(self.context)
 
   def test_a_policy_of_other_tokens(self):
     name = self.of_other_tokens()

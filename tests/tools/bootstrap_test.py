@@ -178,7 +178,7 @@ class TrainTest(absltest.TestCase):
       mock.patch.object(bootstrap, "_TOKENIZER_PROBLEMS", 60),
     ):
       return bootstrap.train(
-        folder / "workdir", folder / "model", seed=3, **options
+        folder / "workdir", folder / "model", **{"seed": 3} | options
       )
 
   def test_writes_a_folder_that_loads(self):
@@ -206,12 +206,23 @@ class TrainTest(absltest.TestCase):
     self.run_tiny(folder, 2)
     after = (folder / "model" / "model.safetensors").read_bytes()
     self.assertEqual(before, after)
+    # Checkpoints of another seed are not resumed, and nothing is written.
+    files = {each: each.read_bytes() for each in (folder / "model").iterdir()}
+    split = folder / "workdir" / "worked"
+    with self.assertRaisesRegex(
+      ValueError, f"^{split} has checkpoints .* with another policy, seed: give"
+    ):
+      self.run_tiny(folder, 2, seed=4)
+    for file, data in files.items():
+      self.assertEqual(file.read_bytes(), data)
     self.goes_on(folder)
 
   def goes_on(self, folder: pathlib.Path):
     """Trains the model further, on long problems."""
     on = pathlib.Path(self.create_tempdir().full_path)
     self.run_tiny(on, 0, base=str(folder / "model"))
+    with self.assertRaisesRegex(ValueError, "another policy: give another"):
+      self.run_tiny(on, 0, base=str(on / "model"))
     first, second = (
       nnx.to_flat_state(
         nnx.state(folders.load_policy(each / "model"), nnx.Param)

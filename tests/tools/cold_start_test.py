@@ -2,12 +2,14 @@
 
 import json
 import pathlib
+import shutil
 from unittest import mock
 
 from absl.testing import absltest, parameterized
 
 from rstar_jax.data.rows import ProblemError
 from rstar_jax.grading.grader import Grader
+from rstar_jax.hf import folders
 from rstar_jax.sandbox.pool import Sandbox
 from rstar_jax.tools import cold_start
 
@@ -71,13 +73,37 @@ class ColdStartTest(parameterized.TestCase):
       with self.assertRaisesRegex(ValueError, "given as --gsm8k=a.jsonl$"):
         cold_start.main(["program", "a.jsonl"])
 
+  @parameterized.parameters(
+    ("model_type", "mamba", "model_type='mamba'; known are"),
+    # Of a tokenizer that is not Qwen2's, which is saved as a Llama.
+    ("num_attention_heads", 5, "loads, but once trained it could not be saved"),
+    ("vocab_size", 700, "tokens and the model rows for"),
+  )
+  def test_a_model_of_no_use_is_said_before_programs_run(
+    self, name, value, said
+  ):
+    folder = pathlib.Path(self.create_tempdir().full_path) / "policy"
+    shutil.copytree(folders.BASE_MODEL, folder)
+    file = folder / "config.json"
+    fields = json.loads(file.read_text())
+    # The base model is a Qwen2 that was written as a Llama.
+    fields |= {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}
+    fields |= {"num_key_value_heads": 1, "head_dim": 32, name: value}
+    file.write_text(json.dumps(fields))
+    given = mock.Mock(gsm8k="none.jsonl", policy=str(folder), output=folder)
+    with (
+      mock.patch.object(cold_start.flags, "FLAGS", given),
+      self.assertRaisesRegex(ValueError, said),
+    ):
+      cold_start.main(["program"])
+
   def test_nothing_to_learn_from_is_said_before_training(self):
     folder = pathlib.Path(self.create_tempdir().full_path)
     rows = [row(f"What is 1 and {n}?", "It is 3.\n#### 3") for n in range(9)]
     lines = "\n".join(map(json.dumps, rows))
     (folder / "plain.jsonl").write_text(lines)
     given = mock.Mock(gsm8k=f"{folder}/plain.jsonl", output=folder / "out")
-    given.configure_mock(policy=folder, most_steps=0)
+    given.configure_mock(policy=str(folders.BASE_MODEL), most_steps=0)
     with (
       mock.patch.object(cold_start.flags, "FLAGS", given),
       mock.patch.object(cold_start.own_data, "train_policy") as train,

@@ -13,14 +13,15 @@ import numpy as np
 from absl.testing import absltest, parameterized
 from flax import nnx
 
+from rstar_jax import testing
 from rstar_jax.config.schema import Config, PolicyConfig, TrainConfig
 from rstar_jax.hf import folders, saving
 from rstar_jax.hf.tokenizers import load_tokenizer
 from rstar_jax.inference.step_values import step_values
-from rstar_jax.models.transformer import arrays_of
+from rstar_jax.models.transformer import Transformer, arrays_of
 from rstar_jax.rng import seed_for
 from rstar_jax.steps import prompts
-from rstar_jax.training import loop, own_data
+from rstar_jax.training import loop, own_data, sft
 from rstar_jax.types import PreferencePair
 from tests import tiny_run
 from tests.models.jitted import call
@@ -44,6 +45,14 @@ def pairs() -> list[dict]:
     {"question": f"q{n}?", "chosen": [step(n)], "rejected": [step(n + 1)]}
     for n in (0, 2, 4, 6)
   ]
+
+
+class Items(list):
+  """A list that tells its length as encoded pairs do."""
+
+  @property
+  def counts(self) -> np.ndarray:
+    return np.array([len(self)])
 
 
 class OwnDataTest(parameterized.TestCase):
@@ -116,9 +125,10 @@ class OwnDataTest(parameterized.TestCase):
         **{"config": CONFIG, "checkpoints": kept} | options | changes,
       )
 
-    self.enter_context(mock.patch.object(own_data.ppm_lib, "train_ppm", begin))
+    library, name = own_data.ppm_lib, "train_sides"
+    self.enter_context(mock.patch.object(library, name, begin))
     # What cannot be trained on binds nothing.
-    with mock.patch.object(own_data.ppm_lib, "train_ppm", side_effect=OSError):
+    with mock.patch.object(library, name, side_effect=OSError):
       with self.assertRaises(OSError):
         train(pairs()[:2])
     train()
@@ -171,7 +181,7 @@ class OwnDataTest(parameterized.TestCase):
     train = functools.partial(
       own_data.train_policy, policy=self.base, config=CONFIG, checkpoints=kept
     )
-    with mock.patch.object(own_data.sft, "train_sft", begin):
+    with mock.patch.object(sft, "train_packed", begin):
       train(rows)
       with self.assertRaisesRegex(ValueError, "with another rows, seed: give"):
         train([rows[0] | {"question": "p?"}], seed=1)
@@ -227,6 +237,70 @@ class OwnDataTest(parameterized.TestCase):
       load_tokenizer(folder / "adapter").has_ids_of(load_tokenizer(self.base))
     )
 
+  def test_what_cannot_be_saved_is_told_before_it_is_trained(self):
+    rows = [{"question": "q?", "steps": ["<answer>\\boxed{4}<end_of_answer>"]}]
+    # A Llama has no heads whose number does not divide the width.
+    odd = self.folder / "odd"
+    sizes = {"num_heads": 5, "num_kv_heads": 5, "num_layers": 1}
+    config = testing.tiny_model(vocab_size=768, **sizes)
+    saving.save_policy(Transformer(config, rngs=nnx.Rngs(0)), odd)
+    load_tokenizer(self.base).save(odd)
+    rank_2 = dataclasses.replace(CONFIG, epochs=1, lora_rank=2)
+    folder = self.folder / "lora"
+    own_data.train_policy(rows, policy=self.base, folder=folder, config=rank_2)
+    saved = self.folder / "saved"
+    train_all = (
+      functools.partial(own_data.train_policy, rows),
+      functools.partial(own_data.train_ppm, pairs()),
+    )
+    with (
+      mock.patch.object(sft, "train_packed") as policies,
+      mock.patch.object(own_data.ppm_lib, "train_sides") as ppm,
+      mock.patch.object(saving, "_save"),
+    ):
+      for train in train_all:
+        with self.assertRaisesRegex(ValueError, f"^{odd} loads, but once"):
+          train(policy=odd, folder=saved, config=CONFIG)
+        with self.assertRaisesRegex(ValueError, "adapter is an adapter, and"):
+          train(policy=folder / "adapter", folder=saved, config=rank_2)
+        policies.assert_not_called()
+        ppm.assert_not_called()
+        # What is not saved, or is saved whole, may be trained.
+        train(policy=odd, config=CONFIG)
+        train(policy=folder / "adapter", folder=saved, config=CONFIG)
+        policies.reset_mock()
+        ppm.reset_mock()
+
+  @parameterized.parameters("folder", "checkpoints")
+  def test_a_bucket_that_is_none_is_told_before_a_model_is_loaded(self, name):
+    with mock.patch.object(
+      own_data.store, "check", side_effect=ValueError("no bucket")
+    ) as check:
+      with self.assertRaisesRegex(ValueError, "no bucket"):
+        own_data.train_ppm(
+          pairs(), policy="no/such/model", **{name: "gs://none/here"}
+        )
+    self.assertEqual(str(check.call_args.args[0]), "gs://none/here")
+
+  @parameterized.parameters(
+    (dict(batch_size=0), "config.batch_size=0 must be above 0"),
+    (dict(epochs=0), "config.epochs=0 must be above 0"),
+    (dict(learning_rate=math.nan), "config.learning_rate=nan must be finite"),
+    (dict(batch_size=6, accumulate=4), "accumulate=4 must divide config.batch"),
+    (dict(lora_rank=2, lora_matrices=()), "config.lora_matrices is empty"),
+    (dict(held_out=1), "config.held_out=1 would leave no problem"),
+    (dict(eval_every=3), "config.eval_every=3 would measure nothing"),
+  )
+  def test_a_bad_config_is_told_before_a_model_is_loaded(self, changes, said):
+    config = dataclasses.replace(CONFIG, **changes)
+    rows = [{"question": "q?", "steps": ["a"]}]
+    for train, given in (
+      (own_data.train_policy, rows),
+      (own_data.train_ppm, pairs()),
+    ):
+      with self.assertRaisesRegex(ValueError, said):
+        train(given, policy="no/such/model", config=config)
+
   @parameterized.parameters(
     ([], "no pairs"),
     ([{"question": "q?", "chosen": ["a"]}], "row 0: 'rejected'"),
@@ -247,6 +321,10 @@ class OwnDataTest(parameterized.TestCase):
         (-1, "-1"),
         (None, "None"),
         ("two", "'two'"),
+        # float32 would make them infinite, and 0.
+        (1e39, "1e[+]39"),
+        (10**400, "1000"),
+        (1e-50, "1e-50"),
       )
     ),
   )
@@ -271,29 +349,36 @@ class OwnDataTest(parameterized.TestCase):
     for given, seed in (({}, 0), ({"seed": 7}, 7)):
       with (
         mock.patch.object(own_data, "_load", return_value=loaded) as load,
-        mock.patch.object(own_data.sft, "train_sft") as sft,
-        mock.patch.object(own_data.ppm_lib, "train_ppm") as ppm,
+        mock.patch.object(
+          sft, "pack", side_effect=lambda rows, *_: rows
+        ) as pack,
+        mock.patch.object(
+          own_data.sides, "encode_pairs", side_effect=lambda _, x, __: Items(x)
+        ) as encode,
+        mock.patch.object(sft, "train_packed") as policies,
+        mock.patch.object(own_data.ppm_lib, "train_sides") as ppm,
         mock.patch.object(own_data, "ppm_from_policy") as with_head,
       ):
         policy = own_data.train_policy(solutions, policy="x", **given)
         trained = own_data.train_ppm(pairs(), dtype="bfloat16", **given)
-      one, four = (call.args[1] for call in load.call_args_list)
-      # The paper's numbers, but for the batch.
-      self.assertEqual((one.batch_size, four.batch_size), (1, 4))
-      self.assertEqual(one.learning_rate, Config().sft.learning_rate)
-      self.assertEqual(four.epochs, Config().ppm.epochs)
       self.assertEqual(
         load.call_args_list,
         [
-          mock.call("x", one, "float32"),
-          mock.call(folders.BASE_MODEL, four, "bfloat16"),
+          mock.call("x", Config().sft, "float32"),
+          mock.call(folders.BASE_MODEL, Config().ppm, "bfloat16"),
         ],
       )
       self.assertIs(policy, loaded[0])
-      sft.assert_called_once_with(
-        *(loaded[0], [("q?", ("a", "b"))], one),
-        loop.Session("sft", seed),
-        **{"tokenizer": loaded[1], "held_out": []},
+      # The paper's numbers, but for the batch.
+      one = dataclasses.replace(Config().sft, batch_size=1)
+      four = dataclasses.replace(Config().ppm, batch_size=4)
+      rows = [("q?", ("a", "b"))]
+      policies.assert_called_once_with(
+        *(loaded[0], rows, one), loop.Session("sft", seed), held_out=[]
+      )
+      self.assertEqual(
+        pack.call_args_list,
+        [mock.call(each, loaded[1], one.length) for each in (rows, [])],
       )
       ((base, head), options) = with_head.call_args
       self.assertIs(base, loaded[0])
@@ -302,10 +387,15 @@ class OwnDataTest(parameterized.TestCase):
         options["rngs"].params(), nnx.Rngs(seed_for(seed, "ppm head")).params()
       )
       self.assertIs(trained, with_head.return_value)
+      rows = [own_data._pair(row, 0) for row in pairs()]
       ppm.assert_called_once_with(
-        *(trained, [own_data._pair(row, 0) for row in pairs()], four),
+        *(trained, Items(rows), four),
         loop.Session("ppm", seed),
-        **{"tokenizer": loaded[1], "held_out": []},
+        held_out=Items(),
+      )
+      self.assertEqual(
+        encode.call_args_list,
+        [mock.call(loaded[1], each, four.length) for each in (rows, [])],
       )
       self.assertEqual(ppm.call_args.args[1][0].weight, 1.0)
 
@@ -330,12 +420,36 @@ class OwnDataTest(parameterized.TestCase):
     self.assertEqual(rows % PolicyConfig().vocab_multiple, 0)
     self.assertGreaterEqual(rows, tokenizer.vocab_size)
 
-  def test_a_batch_is_no_larger_than_the_data(self):
+  @parameterized.parameters(
+    *((7, 7, 7), (64, 64, 64), (65, 66, 33), (100, 100, 50), (511, 512, 64)),
+    *((512, 512, 64), (513, 512, 64)),
+  )
+  def test_a_batch_is_no_larger_than_the_data(self, count, rows, parts):
+    """Micro-batches are no larger than the config's, of 8 rows."""
     config = TrainConfig(batch_size=512, accumulate=64)
-    fitted = own_data._fitted(config, 7, "pairs")
-    self.assertEqual((fitted.batch_size, fitted.accumulate), (7, 1))
-    self.assertIs(own_data._fitted(config, 512, "pairs"), config)
-    self.assertEqual(own_data._fitted(config, 511, "pairs").batch_size, 511)
+    fitted = own_data._fitted(config, count)
+    self.assertEqual((fitted.batch_size, fitted.accumulate), (rows, parts))
+    self.assertEqual(
+      dataclasses.replace(fitted, batch_size=512, accumulate=64), config
+    )
+
+  def test_a_batch_has_packed_rows_and_not_solutions(self):
+    solutions = [
+      {"question": f"q{n}?", "steps": ["<answer>\\boxed{4}<end_of_answer>"]}
+      for n in range(20)
+    ]
+    config = dataclasses.replace(CONFIG, batch_size=128, accumulate=2)
+    with mock.patch.object(loop, "fit_model") as fit:
+      own_data.train_policy(solutions, policy=self.base, config=config)
+    (_, _, batch_at, updates, fitted, _), _ = fit.call_args
+    rows = len(batch_at(0)["tokens"])
+    self.assertLess(rows, 20)
+    self.assertEqual(rows, fitted.batch_size)
+    # Two micro-batches; all rows but a last one have tokens.
+    self.assertEqual((fitted.accumulate, rows % 2), (2, 0))
+    there = (batch_at(0)["ends"] > 0).any(axis=1).sum()
+    self.assertBetween(there, rows - 1, rows)
+    self.assertEqual(updates, config.epochs)
 
 
 if __name__ == "__main__":
