@@ -119,11 +119,7 @@ class TableTest(parameterized.TestCase):
     capacity = {"v4": 32, "v5e": 16, "v5p": 95, "v6e": 32}[chip.name]
     self.assertEqual(float(row["hbm_gib"]), capacity)
     self.assertLess(abs(float(row["usable_gib"]) / capacity - 1), 0.05)
-    if row["topology"].partition(":")[2] == "2x4":
-      # One machine of eight chips, as no other slice has.
-      self.assertEqual(int(row["workers"]), 1)
-    else:
-      self.assertEqual(int(row["workers"]), slice_.hosts)
+    self.assertEqual(int(row["workers"]), slice_.hosts)
     # Types of v4 and v5p count TensorCores.
     kind, _, number = row["tpu_type"].partition("-")
     self.assertEqual(int(number), slice_.chips * chip.cores)

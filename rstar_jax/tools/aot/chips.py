@@ -26,10 +26,11 @@ class Chip:
     links: number of ICI links of a chip, two for each axis of its torus.
     dcn_rate: bytes/s to other slices over the data centre's network; 0 if none
       is published.
-    host: the grid of one host's chips, e.g. "2x2".
+    host: the grid of one host's chips, e.g. "2x2", in slices of several hosts.
     cores: number of TensorCores. With two, one program runs on both, and names
       such as v5p-8 count cores instead of chips.
     most: number of chips of the largest slice.
+    alone: most chips of a host that is a slice by itself.
   """
 
   name: str
@@ -42,6 +43,7 @@ class Chip:
   host: str
   cores: int
   most: int
+  alone: int = 4
 
   @property
   def link_rate(self) -> float:
@@ -53,10 +55,10 @@ CHIPS = {
   name: Chip(name, flops, usable * _GIB, *rest)
   for name, flops, usable, *rest in (
     ("v4", 275e12, 30.75, 1200e9, 2400e9 / 8, 6, 0, "2x2x1", 2, 2048),
-    ("v5e", 197e12, 15.75, 819e9, 1600e9 / 8, 4, 25e9 / 8, "2x2", 1, 256),
+    ("v5e", 197e12, 15.75, 819e9, 1600e9 / 8, 4, 25e9 / 8, "2x2", 1, 256, 8),
     ("v5p", 459e12, 95.73, 2765e9, 4800e9 / 8, 6, 50e9 / 8, "2x2x1", 2, 4096),
     # ICI is published for both directions together: 800 GB/s.
-    ("v6e", 918e12, 31.24, 1638e9, 400e9, 4, 100e9 / 8, "2x2", 1, 256),
+    ("v6e", 918e12, 31.24, 1638e9, 400e9, 4, 100e9 / 8, "2x2", 1, 256, 8),
   )
 }
 
@@ -101,10 +103,11 @@ class Slice:
 
   @property
   def host(self) -> "Slice":
-    """The chips of one host, or of the whole slice if that is smaller."""
+    """The chips of one host, which may be all of a slice."""
     one = dataclasses.replace(self, slices=1)
-    host = parse(f"{self.chip.name}:{self.chip.host}")
-    return one if one.chips <= host.chips else host
+    if one.chips <= self.chip.alone:
+      return one
+    return parse(f"{self.chip.name}:{self.chip.host}")
 
   @property
   def ici_rate(self) -> float:
@@ -139,13 +142,13 @@ def parse(name: str) -> Slice:
   if slices is not None and int(slices) < 1:
     raise ValueError(f"topology {name!r}: want at least one slice")
   chip = CHIPS[kind]
-  shape = (_grid if mark == ":" else _usual_grid)(size, chip)
+  shape = (_grid if mark == ":" else _grid_of)(size, chip)
   if shape is None:
     axes, largest = chip.links // 2, chip.most * chip.cores
     raise ValueError(
-      f"topology {name!r}: {kind} wants a grid of {axes} sizes, such as "
-      f"{kind}:{chip.host}, or a power of two from {kind}-{4 * chip.cores} to "
-      f"{kind}-{largest}"
+      f"topology {name!r}: {kind} wants one of Cloud's grids of {axes} sizes, "
+      f"such as {kind}:{chip.host}, or a power of two from "
+      f"{kind}-{4 * chip.cores} to {kind}-{largest}"
     )
   return Slice(chip, shape, int(slices or 1))
 
@@ -156,14 +159,24 @@ def _grid(size: str, chip: Chip) -> tuple[int, ...] | None:
   if len(sizes) != chip.links // 2 or not all(map(str.isdecimal, sizes)):
     return None
   shape = tuple(map(int, sizes))
-  return shape if 0 < math.prod(shape) <= chip.most else None
+  chips = math.prod(shape)
+  # Of cubes of 4x4x4 any cuboid can be made, its shortest side first.
+  cubes = len(shape) == 3 and not any(each % 4 for each in shape)
+  if cubes and 0 < chips <= chip.most and shape == tuple(sorted(shape)):
+    return shape
+  return shape if shape == _usual_grid(chips, chip) else None
 
 
-def _usual_grid(size: str, chip: Chip) -> tuple[int, ...] | None:
-  """Returns Cloud's grid of that many chips: as square as possible."""
+def _grid_of(size: str, chip: Chip) -> tuple[int, ...] | None:
+  """Returns the grid of a number of chips, or of cores; None without one."""
   chips, rest = divmod(int(size) if size.isdecimal() else 0, chip.cores)
+  return None if rest else _usual_grid(chips, chip)
+
+
+def _usual_grid(chips: int, chip: Chip) -> tuple[int, ...] | None:
+  """Returns Cloud's grid of that many chips: as square as possible."""
   bits = chips.bit_length() - 1
-  if rest or chips < 1 or chips > chip.most or chips != 1 << bits:
+  if chips < 1 or chips > chip.most or chips != 1 << bits:
     return None
   # Only v5e and v6e have machines of one chip; none has two.
   if chips < 4 and (chips == 2 or chip.cores == 2):

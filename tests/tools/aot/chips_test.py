@@ -28,6 +28,11 @@ class SliceTest(parameterized.TestCase):
     ("v5e:4x4", 16, 4, "v5e:2x2"),
     ("v5p:2x2x4", 16, 4, "v5p:2x2x1"),
     ("v6e:1x1", 1, 1, "v6e:1x1"),
+    # One machine of eight chips, as no larger slice has.
+    ("v5e:2x4", 8, 1, "v5e:2x4"),
+    ("v6e:2x4", 8, 1, "v6e:2x4"),
+    ("v5p:2x2x2", 8, 2, "v5p:2x2x1"),
+    ("v5p:4x4x12", 192, 48, "v5p:2x2x1"),
     ("v4:2x2x1", 4, 1, "v4:2x2x1"),
   )
   def test_hosts(self, name, count, hosts, host):
@@ -73,12 +78,15 @@ class SliceTest(parameterized.TestCase):
     self.assertEqual((where.chips, where.hosts), (32, 8))
     self.assertEqual(where.host, chips.parse("v5e-4"))
     self.assertEqual(where.topology, "v5e:4x4")
+    self.assertEqual(chips.parse("2x v5e-8").hosts, 2)
     small = chips.parse("3x v5e-1")
     self.assertEqual((small.chips, small.hosts, small.host.chips), (3, 3, 1))
 
   @parameterized.parameters(
     *("v5e", "v5e:4", "v5e:4xa", "v5p:4x4", "h100:2x2", "", "v5e-", "v5e-2"),
     *("v5e-12", "v5e-512", "v5p-4", "v5p-9", "v5e:32x32", "v5e:0x4", "v7-8"),
+    *("v5e:3x3", "v5e:4x2", "v5e:2x8", "v5e:1x2", "v6e:1x4", "v5e:16x32"),
+    *("v5p:2x2x8", "v5p:4x4x6", "v5p:8x4x4", "v5p:0x4x4", "v4:1x1x1"),
     *("0x v5e-16", "v5e--16", "v5e:4x-4", "2x", "x v5e-16"),
   )
   def test_wrong_names(self, name):
