@@ -16,6 +16,11 @@ from rstar_jax.storage import store
 from rstar_jax.tasks.task import MATH, Task
 from rstar_jax.types import Problem
 
+# Endings of files of rows, in any case: of JSON lines, and of all that may also
+# be compressed.
+LINES = ("jsonl", "ndjson")
+_FILES = (*LINES, "json", "csv")
+
 # The accepted sources, for error messages.
 FORMS = (
   "a .jsonl, .json or .csv file, also with .gz or .zst, a .parquet file, "
@@ -63,12 +68,21 @@ def open_source(source: str, task: Task = MATH) -> tuple[str, Iterator[Row]]:
     parts = hub.parse(name)
     short = epath.Path(parts.path).name
     return f"{short}/{parts.config}".rstrip("/"), hub.hub_rows(name)
-  name, _, ending = compressed.bare(source).rpartition(".")
-  if ending.lower() in ("json", "jsonl", "ndjson", "csv"):
-    return name, file_rows(epath.Path(store.path(source)))
-  if source.lower().endswith(".parquet"):
-    return name, parquet.rows(epath.Path(store.path(source)))
+  name = compressed.bare(source).rpartition(".")[0]
+  if is_file(source):
+    read = parquet.rows if _is_parquet(source) else file_rows
+    return name, read(epath.Path(store.path(source)))
   raise ProblemError(f"source {source!r} is none of {FORMS}{_hint(source)}")
+
+
+def is_file(source: str) -> bool:
+  """Returns whether a source has the ending of a file of rows."""
+  ending = compressed.bare(source).rpartition(".")[2].lower()
+  return ending in _FILES or _is_parquet(source)
+
+
+def _is_parquet(source: str) -> bool:
+  return source.lower().endswith(".parquet")
 
 
 def _hint(source: str) -> str:

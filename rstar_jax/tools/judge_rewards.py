@@ -27,9 +27,8 @@ from etils import epath
 from rstar_jax import outside
 from rstar_jax.config import flag, plugins
 from rstar_jax.config.schema import Config
-from rstar_jax.data import compressed
 from rstar_jax.data.rows import ProblemError
-from rstar_jax.data.sources import open_source
+from rstar_jax.data.sources import is_file, open_source
 from rstar_jax.data.synthetic import oracle
 from rstar_jax.evaluation import decisions, prmbench, processbench, step_errors
 from rstar_jax.evaluation.step_errors import Marked
@@ -42,8 +41,6 @@ from rstar_jax.pipeline import backends, hosts, models, reading
 from rstar_jax.search.tree import Tree
 from rstar_jax.storage.formatting import grid
 from rstar_jax.types import Score
-
-_FILES = (".jsonl", ".json", ".parquet", ".csv")
 
 
 def score_of(name: str, config: Config) -> Score:
@@ -101,7 +98,7 @@ def subsets(source: str) -> dict[str, list[Marked]]:
       name: str(path)
       for name in names
       for path in sorted(epath.Path(source).glob(f"{name}.*"))
-      if compressed.bare(path.name).endswith(_FILES)
+      if is_file(path.name)
     }
   if names[0] not in sources:
     raise ProblemError(

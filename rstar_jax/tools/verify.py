@@ -4,12 +4,12 @@
   python -m rstar_jax.tools.verify pairs.jsonl
   python -m rstar_jax.tools.verify --require=net,read steps.py
 
-A file `*.jsonl` holds pairs of answers, one JSON object a line: "gold",
-"predicted" and optionally "equal", a person's label. Each is printed with its
-verdict, and at the end the agreement of verdicts and labels. Any other file is
-one program: a solution in the step grammar, or Python whose steps are separated
-by lines that begin with "# %%". The sandbox's active layers are printed first,
-then each step with its verdict.
+A file `*.jsonl` or `*.ndjson` holds pairs of answers, one JSON object a line:
+"gold", "predicted" and optionally "equal", a person's label. Each is printed
+with its verdict, and at the end the agreement of verdicts and labels. Any other
+file is one program: a solution in the step grammar, or Python whose steps are
+separated by lines that begin with "# %%". The sandbox's active layers are
+printed first, then each step with its verdict.
 """
 
 import argparse
@@ -21,6 +21,7 @@ import sys
 from collections.abc import Sequence
 
 from rstar_jax import outside
+from rstar_jax.data import sources
 from rstar_jax.grading import labelled
 from rstar_jax.grading.grader import Grader
 from rstar_jax.grading.labelled import Pair
@@ -130,7 +131,7 @@ def main(arguments: Sequence[str]) -> None:
   try:
     programs, graded = [], []
     for path in options.files:
-      if path.suffix == ".jsonl":
+      if path.suffix[1:].lower() in sources.LINES:
         graded.append(labelled.read(path))
       else:
         programs.append((path, read_program(path)))

@@ -199,6 +199,15 @@ class JudgeRewardsTest(absltest.TestCase):
     self.assertEqual(list(json.loads(output.read_text())), ["__main__:knowing"])
     self.assertIn("| 100.0", printed.getvalue())
 
+  def test_files_of_any_ending(self):
+    first = {"gsm8k.NDJSON": "gsm8k.ndjson", "math.JsonL": "math.jsonl"}
+    for name, plain in first.items():
+      self.write(plain, [row(1), row(-1)])
+      (self.folder / plain).rename(self.folder / name)
+    (self.folder / "math.txt").write_text("no rows")
+    found = program.subsets(str(self.folder))
+    self.assertEqual(list(found), ["gsm8k", "math"])
+
   def test_what_is_missing(self):
     with self.assertRaisesRegex(ProblemError, "has no gsm8k.jsonl, on which"):
       program.subsets(str(self.folder))

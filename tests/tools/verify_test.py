@@ -64,11 +64,11 @@ class MainTest(absltest.TestCase):
 
   def test_percent_is_a_ratio_if_asked(self):
     text = '{"gold": "1/4", "predicted": "25%"}\n'
-    path = self.create_tempfile("pairs.jsonl", text).full_path
-    for flags, verdict in (
-      ((), "different"),
-      (["--percent-is-ratio"], "equal"),
+    for flags, verdict, name in (
+      ((), "different", "pairs.jsonl"),
+      (["--percent-is-ratio"], "equal", "pairs.NDJSON"),
     ):
+      path = self.create_tempfile(name, text).full_path
       rows = self.run_main(*flags, path).splitlines()
       self.assertEqual(json.loads(rows[0])["verdict"], verdict)
 
