@@ -47,6 +47,9 @@ def main(arguments: Sequence[str]) -> None:
     text += " (default: %(default)s)"
     parser.add_argument(name, type=int, default=value, help=text)
   given = parser.parse_args(arguments)
+  for name in ("rollouts", "candidates"):
+    if getattr(given, name) < 1:
+      raise ValueError(f"--{name}={getattr(given, name)} must be above 0")
   tree = _search(given)
   frame = inline.show_trees([tree])
   page = pathlib.Path(given.workdir).absolute() / PAGE

@@ -55,6 +55,9 @@ class QuickTest(absltest.TestCase):
     file = self.create_tempfile("a").full_path
     with self.assertRaisesRegex(ValueError, "^--problem=-1: they are numbered"):
       quick.main(["--problem=-1"])
+    for flag in ("--rollouts=0", "--rollouts=-1", "--candidates=0"):
+      with self.assertRaisesRegex(ValueError, f"^{flag} must be above 0$"):
+        quick.main([flag])
     with (
       contextlib.redirect_stdout(io.StringIO()),
       self.assertRaisesRegex(OSError, file),
