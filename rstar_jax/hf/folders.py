@@ -119,6 +119,10 @@ def _head_of_ppm(source: "_Source") -> Any:
       f"{source.where} lacks {reward_heads.HEAD}: it is not a PPM of ours; "
       "read it by `load_reward_model`"
     )
+  if head not in ("tanh", "logit"):
+    Fields(source.fields, source.where).refuse(
+      reward_heads.HEAD, "'tanh' or 'logit'"
+    )
   return head
 
 
@@ -154,7 +158,7 @@ def load_reward_model(
 
 
 def read_config(
-  name_or_folder: str | store.Path, *, adapted: bool = False
+  name_or_folder: str | store.Path,
 ) -> tuple[ModelConfig, Mapping[str, Any]]:
   """Returns a model's config, and the fields of its config.json.
 
@@ -162,16 +166,14 @@ def read_config(
 
   Args:
     name_or_folder: see `load_policy`.
-    adapted: see `base_of_adapter`.
 
   Raises:
     ValueError: the decoder does not compute the model.
   """
   with store.local(name_or_folder, finding.WEIGHTS) as place:
     path = finding.find(place, weights=False)
-    base = _base_of(path, name_or_folder, adapted)
-    if base is not None:
-      return read_config(base, adapted=True)
+    if (base := _base_of(path)) is not None:
+      return read_config(base)
     fields, _, where = _describe(path)
     return model_config.from_fields(fields, str(where)), fields
 
@@ -193,52 +195,41 @@ class _Source:
   where: str
 
 
-def base_of_adapter(
-  name_or_folder: str | store.Path, *, adapted: bool = False
-) -> str | None:
+def base_of_adapter(name_or_folder: str | store.Path) -> str | None:
   """Returns the base model that an adapter names, None for other models.
 
   Args:
     name_or_folder: see `load_policy`.
-    adapted: whether the model is an adapter's base, and so no adapter.
 
   Raises:
-    ValueError: it is one; or this package does not compute such an adapter.
+    ValueError: the base is an adapter too, or there is none; or this package
+      does not compute such an adapter.
   """
   with store.local(name_or_folder, finding.WEIGHTS) as place:
-    path = finding.find(place, weights=False)
-    return _base_of(path, name_or_folder, adapted)
+    return _base_of(finding.find(place, weights=False))
 
 
-def _base_of(
-  path: pathlib.Path, name: str | store.Path, adapted: bool
-) -> str | None:
+def _base_of(path: pathlib.Path) -> str | None:
   """Does what `base_of_adapter` does, for the local folder of a model."""
   if not adapters.is_adapter(path):
     return None
-  if adapted:
-    raise ValueError(
-      f"{name} is the base model of an adapter, and an adapter itself: save "
-      "it merged, and name that folder as the base"
-    )
-  return adapters.base_of(path)
+  base = adapters.base_of(path)
+  with store.local(base, finding.WEIGHTS) as place:
+    if adapters.is_adapter(finding.find(place, weights=False)):
+      raise ValueError(
+        f"{base} is the base model of an adapter, and an adapter itself: save "
+        "it merged, and name that folder as the base"
+      )
+  return base
 
 
 @contextlib.contextmanager
-def _open(
-  name_or_folder: str | store.Path, adapted: bool = False
-) -> Iterator[_Source]:
-  """Opens a model.
-
-  Args:
-    name_or_folder: see `load_policy`.
-    adapted: see `base_of_adapter`.
-  """
+def _open(name_or_folder: str | store.Path) -> Iterator[_Source]:
+  """Opens a model; see `load_policy`."""
   with store.local(name_or_folder) as place:
     path = finding.find(place)
-    named = _base_of(path, name_or_folder, adapted)
-    if named is not None:
-      with _open(named, adapted=True) as base:
+    if (named := _base_of(path)) is not None:
+      with _open(named) as base:
         yield _merged(base, path)
       return
     fields, weights, file = _describe(path)

@@ -178,9 +178,8 @@ def _check_plain(file: Fields, family: str) -> None:
       ("hidden_size_per_layer_input", 256, "embeddings of each layer (E2B)"),
       ("num_kv_shared_layers", 0, "layers without keys of their own (E2B)"),
     ):
-      if file.value(field, silent):
-        value = file.value(field, silent)
-        file.refuse(field, f"{type(value)(0)!r}: {why} are not done", value)
+      if value := file.value(field, silent):
+        file.refuse(field, f"0: {why} are not done", value)
   elif file.value("per_layer_config", None) is not None:
     file.refuse("per_layer_config", "left out: all layers must be alike")
   name = "use_bidirectional_attention"

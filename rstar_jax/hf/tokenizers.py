@@ -1,7 +1,6 @@
 """Loads a model's tokenizer from a folder, a GGUF file or the Hub."""
 
 import tempfile
-from typing import Any
 
 from rstar_jax.hf import finding, folders, gguf_tokenizer
 from rstar_jax.hf.gguf import GgufFile
@@ -30,17 +29,7 @@ def load_tokenizer(
   Raises:
     ValueError: no tokenizer can be read; or, with markers, it changes texts.
   """
-  return _load(base, False, add_markers=add_markers, prompt=prompt)
-
-
-def _load(base: store.Path | str, adapted: bool, **options: Any) -> HfTokenizer:
-  """Loads a tokenizer.
-
-  Args:
-    base: see `load_tokenizer`.
-    adapted: see `folders.base_of_adapter`.
-    **options: of `HfTokenizer`.
-  """
+  options = {"add_markers": add_markers, "prompt": prompt}
   with store.local(base, finding.WEIGHTS) as base:
     # Given a name, the library asks the Hub for each file, repeatedly if there
     # is no network.
@@ -48,9 +37,9 @@ def _load(base: store.Path | str, adapted: bool, **options: Any) -> HfTokenizer:
     file = finding.gguf_file(base)
     if file is None:
       if not any((base / name).exists() for name in _FILES):
-        named = folders.base_of_adapter(base, adapted=adapted)
+        named = folders.base_of_adapter(base)
         if named is not None:
-          return _load(named, True, **options)
+          return load_tokenizer(named, **options)
       return HfTokenizer(base, **options)
     with tempfile.TemporaryDirectory() as folder:
       gguf_tokenizer.save(GgufFile(file).metadata, folder)

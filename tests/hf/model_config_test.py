@@ -139,6 +139,7 @@ class HfConfigTest(parameterized.TestCase):
     ),
     ("gemma4", {"hidden_size_per_layer_input": 8}, "must be 0: embeddings of"),
     ("gemma4", {"num_kv_shared_layers": 2}, "must be 0: layers without keys"),
+    ("gemma4", {"num_kv_shared_layers": [1]}, "=.1. must be 0: layers without"),
     ("gemma4", {"use_bidirectional_attention": "all"}, "must be false or null"),
     (
       "gemma4",

@@ -1,6 +1,7 @@
 """Tests of what is written as Hugging Face folders."""
 
 import dataclasses
+import json
 
 import numpy as np
 import safetensors.numpy
@@ -149,6 +150,14 @@ class SavingTest(FolderCase):
     for load in (folders.load_policy, folders.check_policy):
       with self.assertRaisesRegex(ValueError, "is of a PPM, and a policy is"):
         load(self.folder)
+    file = self.folder / "config.json"
+    for head in ("lm", ["x"], 1):
+      file.write_text(
+        json.dumps(json.loads(file.read_text()) | {"rstar_head": head})
+      )
+      for load in (folders.load_ppm, folders.check_ppm):
+        with self.assertRaisesRegex(ValueError, "rstar_head=.* must be 'tanh'"):
+          load(self.folder)
 
   def test_transformers_reads_the_config(self):
     import transformers
