@@ -7,14 +7,15 @@ from rstar_jax.models import losses, sharding
 from rstar_jax.models.experts import Load
 from rstar_jax.models.transformer import Transformer
 
-# 0.5 GB in float32.
+# Most logits of a row in memory at once, T' x V: 0.5 GB in float32. A longer
+# row is split into T / T' equal parts, whose logits are recomputed in the
+# backward pass: 4096 tokens of a 152k vocabulary would take 2.5 GB a row.
 _MAX_LOGITS = 1 << 27
 
 
 def logprobs(
   model: Transformer,
   batch: dict[str, jax.Array],
-  max_logits: int = _MAX_LOGITS,
   temperature: float = 1.0,
 ) -> tuple[jax.Array, jax.Array, Load | None]:
   """Computes each token's log-probability, given the tokens before it.
@@ -23,9 +24,6 @@ def logprobs(
     model: a policy.
     batch: int32 [B, T] `tokens`, `positions`, `parents` and `ends`; see
       `batches.Packed`.
-    max_logits: most logits of a row in memory at once, T' x V. A longer row is
-      split into T / T' equal parts, whose logits are recomputed in the backward
-      pass: 4096 tokens of a 152k vocabulary would take 2.5 GB a row.
     temperature: divides the logits.
 
   Returns:
@@ -56,7 +54,7 @@ def logprobs(
     return values, picked == jnp.max(logits, axis=-1)
 
   tokens = batch["tokens"]
-  count = parts(tokens.shape[1], model.config.vocab_size, max_logits)
+  count = parts(tokens.shape[1], model.config.vocab_size)
   if count == 1:
     return *of(before, tokens), load
   split = [jnp.stack(jnp.split(x, count, axis=1)) for x in (before, tokens)]
@@ -65,7 +63,7 @@ def logprobs(
   return values, hits, load
 
 
-def parts(length: int, vocab_size: int, max_logits: int = _MAX_LOGITS) -> int:
-  """Returns the fewest equal parts of a row that fit into `max_logits`."""
-  wanted = -(-length * vocab_size // max_logits)
+def parts(length: int, vocab_size: int) -> int:
+  """Returns the fewest equal parts of a row whose logits fit into memory."""
+  wanted = -(-length * vocab_size // _MAX_LOGITS)
   return next((n for n in range(wanted, length) if length % n == 0), length)

@@ -1,7 +1,6 @@
 """Fine-tuning of the policy on solutions (paper section 3.4, appendix A.1)."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,43 +15,6 @@ from rstar_jax.training import balance, loop, next_token
 from rstar_jax.types import Prefix
 
 
-def train_sft(
-  model: Transformer,
-  rows: Sequence[tuple[str, Prefix]],
-  config: TrainConfig,
-  session: loop.Session,
-  *,
-  tokenizer: Tokenizer,
-  held_out: Sequence[tuple[str, Prefix]] = (),
-) -> Transformer:
-  """Fine-tunes a policy on solutions, packed.
-
-  Prefixes that solutions of a question share are computed once.
-
-  Args:
-    model: the base model with its LM head; trained in place.
-    rows: (question, node texts) of each solution; rows longer than
-      `config.length` tokens are dropped, and counted in the log.
-    config: of the training; the batch size counts packed rows.
-    session: its seed decides the order of rows.
-    tokenizer: encodes the texts.
-    held_out: rows for measuring the loss; see `loop.fit_model`.
-
-  Returns:
-    The same model, trained.
-
-  Raises:
-    ValueError: no row fits into `config.length` tokens.
-  """
-  return train_packed(
-    model,
-    pack(rows, tokenizer, config.length),
-    config,
-    session,
-    held_out=pack(held_out, tokenizer, config.length),
-  )
-
-
 def train_packed(
   model: Transformer,
   packed: batches.Rows,
@@ -62,6 +24,8 @@ def train_packed(
   held_out: batches.Rows,
 ) -> Transformer:
   """Fine-tunes a policy on packed rows, which may be on the disk.
+
+  Prefixes that solutions of a question share are computed once.
 
   Args:
     model: the base model with its LM head; trained in place.
@@ -115,7 +79,14 @@ def train_packed(
 def pack(
   rows: Sequence[tuple[str, Prefix]], tokenizer: Tokenizer, length: int
 ) -> batches.Packed:
-  """Encodes and packs rows, those of a question together."""
+  """Encodes and packs solutions, those of a question together.
+
+  Args:
+    rows: (question, node texts) of each solution; rows longer than `length`
+      tokens are dropped, and counted in the log.
+    tokenizer: encodes the texts.
+    length: tokens of a packed row.
+  """
   encoded = [batches.encode_row(tokenizer, q, nodes) for q, nodes in rows]
   groups = batches.by_question(question for question, _ in rows)
   return batches.pack(
@@ -124,7 +95,7 @@ def pack(
 
 
 def sft_loss(
-  model: Transformer, batch: dict[str, jax.Array], **options: Any
+  model: Transformer, batch: dict[str, jax.Array]
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
   """Sums the next-token loss over the tokens that the policy writes.
 
@@ -132,13 +103,12 @@ def sft_loss(
     model: a policy.
     batch: int32 [B, T] `tokens`, `positions`, `parents` and `ends`, and float32
       `weights`; see `batches.Packed`.
-    **options: `max_logits` of `next_token.logprobs`.
 
   Returns:
     The weighted sum over tokens, in nats, and the sums "count" (of weights) and
     "token_accuracy" (of weights of greedy hits), with those of `balance.added`.
   """
-  logprobs, hits, load = next_token.logprobs(model, batch, **options)
+  logprobs, hits, load = next_token.logprobs(model, batch)
   total, count = losses.masked_nll(logprobs, batch["weights"])
   hits = jnp.sum(hits * batch["weights"])
   sums = {"count": count, "token_accuracy": hits}

@@ -1,4 +1,5 @@
 import functools
+from unittest import mock
 
 import jax
 import numpy as np
@@ -24,11 +25,12 @@ class NextTokenTest(absltest.TestCase):
     arrays = batches.pack(
       [[(row, np.ones(len(row), np.int32)) for row in rows]], 48
     ).arrays
-    in_parts = functools.partial(
-      next_token.logprobs, max_logits=7 * model.config.vocab_size
-    )
     whole, hits, _ = nnx.jit(next_token.logprobs)(model, arrays)
-    parts, _, _ = nnx.jit(in_parts)(model, arrays)
+    most = 7 * model.config.vocab_size
+    with mock.patch.object(next_token, "_MAX_LOGITS", most):
+      parts, _, _ = nnx.jit(functools.partial(next_token.logprobs))(
+        model, arrays
+      )
     np.testing.assert_allclose(whole, parts, rtol=1e-5, atol=1e-5)
     found = {}
     for at in range(1, np.count_nonzero(arrays["ends"][0])):
@@ -58,9 +60,8 @@ class NextTokenTest(absltest.TestCase):
         ]
         with self.subTest(f"{length} {most}"):
           # A token a part, if even that is too much.
-          self.assertEqual(
-            next_token.parts(length, 7, most), (*fits, length)[0]
-          )
+          with mock.patch.object(next_token, "_MAX_LOGITS", most):
+            self.assertEqual(next_token.parts(length, 7), (*fits, length)[0])
 
 
 if __name__ == "__main__":

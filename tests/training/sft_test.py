@@ -46,6 +46,13 @@ def _model(seed: int = 0) -> Transformer:
   return Transformer(model, rngs=nnx.Rngs(seed))
 
 
+def _train(rows, config, session=SESSION, held_out=()):
+  packed, kept = (
+    sft.pack(each, TOKENIZER, config.length) for each in (rows, held_out)
+  )
+  return sft.train_packed(_model(), packed, config, session, held_out=kept)
+
+
 def _greedy(model, ids: list[int], count: int) -> list[int]:
   """Plain greedy decoding, the whole row again for each token."""
   # One length for all, so that one program is compiled; the model is causal.
@@ -59,7 +66,7 @@ def _greedy(model, ids: list[int], count: int) -> list[int]:
 
 class SftTest(absltest.TestCase):
   def test_overfits_and_greedy_reproduces(self):
-    model = sft.train_sft(_model(), ROWS, CONFIG, SESSION, tokenizer=TOKENIZER)
+    model = _train(ROWS, CONFIG)
     for question, nodes in ROWS:
       prompt = TOKENIZER.encode(prompts.prompt(question))
       code = nodes[0][: nodes[0].index("<end_of_code>")] + "<end_of_code>"
@@ -147,13 +154,15 @@ class SftTest(absltest.TestCase):
 
     @jax.jit
     def both(params):
-      def loss(params, max_logits):
-        model = nnx.merge(graphdef, params)
-        return sft.sft_loss(model, arrays, max_logits=max_logits)
+      def loss(params):
+        return sft.sft_loss(nnx.merge(graphdef, params), arrays)
 
       grad = jax.value_and_grad(loss, has_aux=True)
+      whole = grad(params)
       # 174 tokens in one part; 50 at most are 4 parts, and 6 divides 174.
-      return grad(params, 1 << 27), grad(params, 50 * vocabulary)
+      most = 50 * vocabulary
+      with mock.patch.object(sft.next_token, "_MAX_LOGITS", most):
+        return whole, grad(params)
 
     whole, parts = both(params)
     jax.tree.map(
@@ -172,12 +181,10 @@ class SftTest(absltest.TestCase):
     config = dataclasses.replace(
       CONFIG, epochs=2, batch_size=2, accumulate=2, eval_every=2
     )
-    model = sft.train_sft(
-      _model(),
+    model = _train(
       ROWS[:2],
       config,
       dataclasses.replace(SESSION, writer=Writer()),
-      tokenizer=TOKENIZER,
       held_out=[ROWS[2], ROWS[0]],
     )
     measured = [(k, v) for k, v in rows if "held_out_loss" in v]
@@ -202,7 +209,7 @@ class SftTest(absltest.TestCase):
         CONFIG, epochs=2, batch_size=1, updates=updates
       )
       with mock.patch.object(sft.loop, "fit_model") as fit:
-        sft.train_sft(_model(), ROWS[:1], config, SESSION, tokenizer=TOKENIZER)
+        _train(ROWS[:1], config)
       ((_, _, batch_at, found, _, _), _) = fit.call_args
       self.assertEqual(found, expected)
       for k in range(found):
@@ -211,7 +218,7 @@ class SftTest(absltest.TestCase):
   def test_nothing_fits(self):
     config = dataclasses.replace(CONFIG, length=7)
     with self.assertRaisesRegex(ValueError, "none of 3 solutions fits into 7"):
-      sft.train_sft(_model(), ROWS, config, SESSION, tokenizer=TOKENIZER)
+      _train(ROWS, config)
 
 
 if __name__ == "__main__":

@@ -105,7 +105,10 @@ def train(
   model = model or policy()
   if kind == "sft":
     config = dataclasses.replace(SFT, **changes)
-    model = sft.train_sft(model, ROWS, config, session, tokenizer=TOKENIZER)
+    rows, kept = (
+      sft.pack(each, TOKENIZER, config.length) for each in (ROWS, [])
+    )
+    model = sft.train_packed(model, rows, config, session, held_out=kept)
   else:
     config = dataclasses.replace(PPM, **changes)
     model = reward_model(model)
