@@ -275,6 +275,11 @@ def line(text: str, most: int = 300) -> str:
   return text if len(text) <= most else f"{text[:most]}..."
 
 
+def one_line(error: BaseException) -> str:
+  """Returns an error's message as one line; without any, its type."""
+  return " ".join(str(error).split()) or type(error).__name__
+
+
 def first_line(error: Exception) -> str:
   """Returns the first line of another library's message, for one of ours.
 

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import ml_dtypes
 import numpy as np
 
+from rstar_jax import outside
 from rstar_jax.hf import tensors
 
 FILES = tensors.Files(
@@ -138,7 +139,7 @@ def _read(file: pathlib.Path) -> dict[str, _Tensor]:
       return dict(found)
   except Exception as error:
     # A damaged pickle may fail in any way.
-    reason = " ".join(str(error).split()) or type(error).__name__
+    reason = outside.one_line(error)
     raise ValueError(
       f"{file} cannot be read ({reason:.200}): copy it again, or, {_CONVERT}"
     ) from None

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
+from rstar_jax import outside
+
 Kind = Literal["model", "dataset"]
 
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -100,7 +102,7 @@ def _errors_in_one_line(name: str) -> Iterator[None]:
   try:
     yield
   except Exception as error:  # Its HTTP errors have no common base class.
-    reason = " ".join(str(error).split())[:300] or type(error).__name__
+    reason = outside.one_line(error)[:300]
     raise ValueError(
       f"{name} cannot be pushed to ({type(error).__name__}: {reason}): log in "
       "by `hf auth login` or $HF_TOKEN, with a token that may write there, and "

@@ -74,7 +74,7 @@ def score_of(
   """
   if plugins.names_one(name):
     return PluginScore(config, name, field)
-  if folder := _own_ppm(name):
+  if folder := own_ppm(name):
     return ppm(folder)
   if config.servers.reward:
     return deploy.reward(config, name)
@@ -91,7 +91,7 @@ def check_score(name: str, config: Config) -> None:
   """
   if plugins.names_one(name):
     return  # Validation has loaded the function.
-  if folder := _own_ppm(name):
+  if folder := own_ppm(name):
     folders.check_ppm(folder)
     served = config.servers.ppm
   else:
@@ -100,7 +100,7 @@ def check_score(name: str, config: Config) -> None:
     models.check_engine(config, folder)
 
 
-def _own_ppm(name: str) -> str:
+def own_ppm(name: str) -> str:
   """Returns the folder of a PPM of this package, "" for another's model."""
   folder = name.removeprefix(PPM)
   ours = folder != name or not reward.is_of_others(name)

@@ -9,6 +9,7 @@ machine, which need not be the TPU's. Nothing is compiled, and it takes less
 than a minute.
 """
 
+from rstar_jax import outside
 from rstar_jax.config.schema import Config
 from rstar_jax.evaluation import cost
 from rstar_jax.hf import published
@@ -17,7 +18,7 @@ from rstar_jax.pipeline import checks, models, rollout
 from rstar_jax.storage import store, trackers
 from rstar_jax.tools.aot import chips
 from rstar_jax.tools.preflight import sizes, trials
-from rstar_jax.tools.preflight.findings import Finding, Findings, one_line
+from rstar_jax.tools.preflight.findings import Finding, Findings
 
 
 def check(
@@ -68,11 +69,11 @@ def _writer(config: Config) -> Finding:
     if base not in published.MODELS:
       knows = checks.knows_grammar(load_tokenizer(base))
   except (OSError, ValueError) as error:
-    return Finding("warning", "round 1", one_line(error))
+    return Finding("warning", "round 1", outside.one_line(error))
   try:
     writer = checks.first_writer(config, knows)
   except ValueError as error:
-    return Finding("error", "round 1", one_line(error))
+    return Finding("error", "round 1", outside.one_line(error))
   return Finding("ok", "round 1", f"{writer} writes the steps")
 
 
@@ -88,7 +89,7 @@ def _trackers(config: Config) -> Findings:
   try:
     trackers.check(config.trackers)
   except ValueError as error:
-    yield Finding("error", "trackers", one_line(error))
+    yield Finding("error", "trackers", outside.one_line(error))
 
 
 def _equal_cost(config: Config) -> Findings:

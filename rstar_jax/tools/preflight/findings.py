@@ -47,8 +47,3 @@ def render(findings: Iterable[Finding], say: Callable[[str], None]) -> bool:
     f"{counts['error']} errors, {counts['warning']} warnings, {counts['ok']} ok"
   )
   return not counts["error"]
-
-
-def one_line(error: Exception) -> str:
-  """Returns an error's message as one line."""
-  return " ".join(str(error).split()) or type(error).__name__

@@ -8,14 +8,15 @@ import math
 
 from jax.sharding import AbstractMesh
 
+from rstar_jax import outside
 from rstar_jax.config.schema import Config
 from rstar_jax.inference.paged_model import kernels_for
 from rstar_jax.models import meshes, sharding
 from rstar_jax.models.config import ModelConfig
 from rstar_jax.pipeline import models
-from rstar_jax.tools.aot import memory, plan, programs
+from rstar_jax.tools.aot import memory, plan, programs, report
 from rstar_jax.tools.aot.chips import Slice
-from rstar_jax.tools.preflight.findings import Finding, Findings, one_line
+from rstar_jax.tools.preflight.findings import Finding, Findings
 
 # Assumed bytes per second that a host writes to a bucket.
 WRITE_RATE = 0.5e9
@@ -33,7 +34,7 @@ def of_chips(config: Config, where: Slice, grace: float) -> Findings:
   try:
     model = programs.model_config(str(models.base(config)), config.policy.dtype)
   except (OSError, ValueError) as error:
-    yield Finding("warning", "model", one_line(error))
+    yield Finding("warning", "model", outside.one_line(error))
     return
   made: dict[str, AbstractMesh] = {}
   for name, chip in (("search_mesh", where.host), ("train_mesh", where)):
@@ -107,7 +108,8 @@ def _search_memory(
   room = has - (held.total - held.pages)
   pages = math.floor(config.engine.pages * room / held.pages)
   advice = f"set config.engine.pages={max(pages, 0)}"
-  if pages < 2 * programs.sizes_of(config, sharding.row_shards(mesh)).width:
+  sizes, _ = programs.sizes_of(config, sharding.row_shards(mesh))
+  if pages < 2 * sizes.path_pages:
     whose = "two models leave" if here > 1 else "the model leaves"
     advice = f"{whose} no room for pages: raise config.search_mesh.tensor"
     if config.engine.weights == "float" and not model.experts():
@@ -148,20 +150,23 @@ def _training(
   grace: float,
 ) -> Findings:
   """Checks an update's rows and memory, and the time of its checkpoint."""
-  field = f"config.{'reinforce.train' if name == 'reinforce' else name}"
+  field = f"config.{programs.field_of(name)}"
   train = programs.training_of(name, config, sharding.row_shards(mesh))
   try:
     sharding.check_rows(field, train.batch_size, train.accumulate, mesh)
   except ValueError as error:
-    yield Finding("error", f"{name} rows", one_line(error))
+    yield Finding("error", f"{name} rows", outside.one_line(error))
     return
   needs = memory.training(name, model, config, mesh)
   has = where.chip.usable_bytes
   rows = train.batch_size // train.accumulate
   parts = f"{train.accumulate} micro-batches of {rows} rows"
-  advice = "more chips share the state, or config.sft.lora_rank trains less"
-  if rows > sharding.row_shards(mesh) and name != "reinforce":
-    advice = f"set {field}.accumulate={2 * train.accumulate}"
+  advice = f"more chips share the state, or {field}.lora_rank trains less"
+  shards = sharding.row_shards(mesh)
+  if counts := report.finer(train.batch_size, train.accumulate, shards):
+    advice = f"set {field}.accumulate={counts[0]}"
+    if name == "reinforce":
+      advice = f"set {field}.batch_size={train.batch_size // counts[0]}"
   elif train.remat != "layer":
     advice = f"set {field}.remat=layer"
   yield _fit(f"{name} memory", needs.chip, has, parts, advice)

@@ -7,17 +7,19 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from rstar_jax.config.schema import Config, DataConfig, urls_of
+from rstar_jax import outside
+from rstar_jax.config import plugins
+from rstar_jax.config.schema import ClientConfig, Config, DataConfig, urls_of
 from rstar_jax.data import problems as problems_lib
 from rstar_jax.data import released
 from rstar_jax.grading.grader import Grader
 from rstar_jax.inference.engine_client import ServedEngine, ServedScores
 from rstar_jax.inference.http_post import Later, Url
-from rstar_jax.pipeline import checks
+from rstar_jax.pipeline import backends, checks, deploy
 from rstar_jax.sandbox.pool import Sandbox
 from rstar_jax.storage import store
 from rstar_jax.tasks.named import load_task
-from rstar_jax.tools.preflight.findings import Finding, Findings, one_line
+from rstar_jax.tools.preflight.findings import Finding, Findings
 
 # Rows read of each source, and seconds to wait for a server.
 _ROWS, _SECONDS = 8, 10.0
@@ -55,7 +57,7 @@ def data(config: Config) -> Findings:
     except (OSError, ValueError) as error:
       # Workers get their own packages: launch/ installs `hub` there.
       level = "warning" if "pip install" in str(error) else "error"
-      yield Finding(level, f"data {name}", one_line(error))
+      yield Finding(level, f"data {name}", outside.one_line(error))
       if "Couldn't reach" in str(error):  # After half a minute of attempts.
         unreached = "the Hub is not reached from here"
     else:
@@ -105,13 +107,16 @@ def _try_released(source: str, read: Callable[..., Iterator[Any]]) -> str:
 def servers(config: Config) -> Findings:
   """Checks that each server of the config answers.
 
-  Servers of a policy and a PPM are checked as a run checks them, except their
-  model's outputs, for which the model would have to be loaded here.
+  Those of `config.servers` are checked as a run checks them, except their
+  model's outputs, for which the model would have to be loaded here. Where the
+  config names no reward model that `servers.reward` would be asked for, only a
+  list of models is asked for.
   """
   tries = {
     "remote.url": (config.remote.url, _try_remote),
     "servers.policy": (config.servers.policy, _try_policy),
     "servers.ppm": (config.servers.ppm, _try_ppm),
+    "servers.reward": (config.servers.reward, _try_reward),
   }
   for name, (text, attempt) in tries.items():
     for url in urls_of(text):
@@ -122,7 +127,7 @@ def servers(config: Config) -> Findings:
           "error",
           f"server {url}",
           f"config.{name} does not answer from here as it should "
-          f"({one_line(error)}): start it, or correct the address",
+          f"({outside.one_line(error)}): start it, or correct the address",
         )
       else:
         yield Finding("ok", f"server {url}", "answers")
@@ -130,7 +135,7 @@ def servers(config: Config) -> Findings:
 
 def _try_remote(config: Config, url: str) -> None:
   wanted = config.remote.model
-  names = _listed(config, url)
+  names = _listed(config.remote, url, "remote")
   if wanted and names and wanted not in names:
     raise ValueError(
       f"it has {', '.join(names)}, not config.remote.model={wanted!r}"
@@ -147,10 +152,22 @@ def _try_ppm(config: Config, url: str) -> None:
   ServedScores(servers, config.ppm_head).servers.check()
 
 
-def _listed(config: Config, url: str) -> list[str]:
+def _try_reward(config: Config, url: str) -> None:
+  servers = dataclasses.replace(
+    config.servers, reward=url, compare=False, **_SOON
+  )
+  named = {config.eval.reward_model, *(each.ppm for each in config.rounds)}
+  for name in sorted(named - {""}):
+    if not plugins.names_one(name) and not backends.own_ppm(name):
+      deploy.reward(dataclasses.replace(config, servers=servers), name)
+      return
+  _listed(servers, url, "servers")
+
+
+def _listed(client: ClientConfig, url: str, field: str) -> list[str]:
   """Returns the models that a server lists, none without a list."""
-  remote = dataclasses.replace(config.remote, **_SOON)
-  answer = Url(f"{url}/models", remote, "remote").get()
+  client = dataclasses.replace(client, **_SOON)
+  answer = Url(f"{url}/models", client, field).get()
   rows = answer.get("data") if isinstance(answer, dict) else None
   return [
     str(each["id"])
@@ -173,7 +190,7 @@ def sandbox(config: Config, *, away: bool) -> Finding:
       (result,) = tried.run([["print(6 * 7)"]])
       degraded = tried.isolation["degraded"]
   except (OSError, RuntimeError, ValueError) as error:
-    return Finding(wrong, "sandbox", f"{one_line(error)}{here}")
+    return Finding(wrong, "sandbox", f"{outside.one_line(error)}{here}")
   if (result.status, result.stdout.strip()) != ("ok", "42"):
     return Finding(
       wrong,
@@ -202,5 +219,5 @@ def workdir(config: Config, folder: str) -> Finding:
     store.write(probe, b"ok")
     store.remove(probe)
   except Exception as error:  # noqa: BLE001, libraries raise many kinds.
-    return Finding("error", "workdir", f"{folder}: {one_line(error)}")
+    return Finding("error", "workdir", f"{folder}: {outside.one_line(error)}")
   return Finding("ok", "workdir", f"{folder} can be written")

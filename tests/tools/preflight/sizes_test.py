@@ -118,6 +118,25 @@ class SizesTest(parameterized.TestCase):
     config.sft.accumulate = 4
     said = found(config, "v5e-16")["sft memory"]
     self.assert_wrong(said, "set config.sft.accumulate=8")
+    # 8 does not divide the batch, of 4 parts of rows.
+    config.sft.batch_size = 4 * 4 * 9
+    said = found(config, "v5e-16")["sft memory"]
+    self.assert_wrong(said, "set config.sft.accumulate=6")
+    config.sft.accumulate = 6
+    self.assertNotIn("sft rows", found(config, "v5e-16"))
+
+  def test_what_reinforcement_may_set(self):
+    config = qwen2_5_math_7b.get_config()
+    for each in config.rounds:
+      each.algorithm = "grpo"
+    config.reinforce.train.batch_size = 48
+    said = found(config, "v5e-16")["reinforce memory"]
+    # Its batch is that of a micro-batch, and a multiple of 4 parts of rows.
+    self.assert_wrong(said, "set config.reinforce.train.batch_size=32")
+    config.reinforce.train.batch_size = 1
+    config.reinforce.train.remat = "layer"
+    said = found(config, "v5e-4")["reinforce memory"]
+    self.assert_wrong(said, "or config.reinforce.train.lora_rank trains less")
 
   def test_an_engine_that_cannot_hold_the_model(self):
     config = qwen2_5_math_7b.get_config()

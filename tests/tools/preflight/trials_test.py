@@ -16,6 +16,7 @@ from rstar_jax.sandbox.pool import Sandbox
 from rstar_jax.storage import json_io, layout
 from rstar_jax.tools.preflight import trials
 from rstar_jax.types import ExecResult
+from tests.parity import reward_cases
 
 
 def levels(findings) -> dict[str, str]:
@@ -233,6 +234,35 @@ class ServersTest(absltest.TestCase):
     with mock.patch.object(_Answers, "said", {"choices": [{"text": "a"}]}):
       policy, _, ppm = trials.servers(config)
     self.assertEqual((policy.level, ppm.level), ("error", "error"))
+
+  def test_of_a_published_reward_model(self):
+    folder = pathlib.Path(self.create_tempdir().full_path)
+    config = Config()
+    config.eval.reward_model = reward_cases.write(folder, "rlhflow")
+    config.servers.reward = f"{self.url},{self.url}/no"
+    config.servers.api_key_env = "KEY"
+    # Log-probabilities of its two answers.
+    rows = [{"token": f"token_id:{n}", "logprob": -1.0 - n} for n in range(400)]
+    top = [{each["token"]: each["logprob"] for each in rows}]
+    said = {
+      "choices": [
+        {"index": index, "logprobs": {"top_logprobs": top}}
+        for index in range(4)
+      ]
+    }
+    with mock.patch.object(_Answers, "said", said):
+      right, away = trials.servers(config)
+    self.assertEqual((right.level, away.level), ("ok", "error"), right.said)
+    self.assertIn("config.servers.reward does not answer", away.said)
+    wrong, _ = trials.servers(config)
+    self.assertEqual(wrong.level, "error")
+    # Nothing says what is asked there.
+    config.eval.reward_model = ""
+    right, away = trials.servers(config)
+    self.assertEqual((right.level, away.level), ("ok", "ok"))
+    config.servers.reward = "http://localhost:9/v1"
+    (away,) = trials.servers(config)
+    self.assertEqual(away.level, "error")
 
 
 class SandboxTest(parameterized.TestCase):
