@@ -220,26 +220,13 @@ def fit_model(
   if config.lora_rank:
     places = None if mesh is None else sharding.shardings(params, mesh)
     merge = jax.jit(merge, out_shardings=places)
-  params, frozen = _divided(
-    params, config, model.config.dtype, session.seed, mesh
-  )
+  params, frozen = divided(params, config, model.config.dtype, session.seed)
+  if mesh is not None:
+    params, frozen = (sharding.place(each, mesh) for each in (params, frozen))
   # The model drops its own arrays now, which saves memory.
   nnx.update(model, frozen if config.lora_rank else params)
 
-  def loss_with(frozen: nnx.State) -> state_lib.LossFn:
-    """Returns the loss of trained parameters and a batch."""
-
-    def loss(params, batch):
-      whole = lora.merge(params, frozen, config)
-      return loss_fn(nnx.merge(graphdef, whole, rest), batch)
-
-    return loss
-
-  def step(num_steps, frozen, state, batch):
-    """Takes `num_steps` as a value, so that all rounds share one program."""
-    tx = state_lib.optimizer(config, num_steps)
-    options = config.accumulate, at_once, config.ema
-    return state_lib.make_step(loss_with(frozen), tx, *options)(state, batch)
+  loss_with = losses(loss_fn, config, graphdef, rest)
 
   @jax.jit
   def sums(params, batch, frozen):
@@ -249,7 +236,7 @@ def fit_model(
   state = fit(
     # Only `fit` holds it, and drops it for that of a checkpoint.
     state_lib.init(params, tx, mesh, averages=config.ema > 0),
-    Partial(step, np.int32(num_steps), frozen),
+    Partial(step_of(loss_with, config, at_once), np.int32(num_steps), frozen),
     batch_at,
     num_steps,
     config,
@@ -266,18 +253,62 @@ def fit_model(
   return model
 
 
-def _divided(
-  params: nnx.State, config: TrainConfig, dtype: str, seed: int, mesh
+def losses(
+  loss_fn: Callable[..., tuple[jax.Array, dict[str, jax.Array]]],
+  config: TrainConfig,
+  graphdef: nnx.GraphDef,
+  *rest: nnx.State,
+) -> Callable[[nnx.State], state_lib.LossFn]:
+  """Returns a function of frozen parameters: the loss of the trained ones.
+
+  Args:
+    loss_fn: see `fit_model`.
+    config: its LoRA is used.
+    graphdef: of the model.
+    rest: the model's state besides parameters.
+  """
+
+  def loss_with(frozen: nnx.State) -> state_lib.LossFn:
+    def loss(params, batch):
+      whole = lora.merge(params, frozen, config)
+      return loss_fn(nnx.merge(graphdef, whole, *rest), batch)
+
+    return loss
+
+  return loss_with
+
+
+def step_of(
+  loss_with: Callable[[nnx.State], state_lib.LossFn],
+  config: TrainConfig,
+  at_once: int | None = None,
+) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
+  """Returns the update (num_steps, frozen, state, batch) -> (state, metrics).
+
+  Args:
+    loss_with: of `losses`.
+    config: of the training.
+    at_once: see `fit_model`.
+  """
+
+  def step(num_steps, frozen, state, batch):
+    """Takes `num_steps` as a value, so that all rounds share one program."""
+    tx = state_lib.optimizer(config, num_steps)
+    options = config.accumulate, at_once, config.ema
+    return state_lib.make_step(loss_with(frozen), tx, *options)(state, batch)
+
+  return step
+
+
+def divided(
+  params: nnx.State, config: TrainConfig, dtype: str, seed: int
 ) -> tuple[nnx.State, nnx.State]:
   """Returns the trained and the frozen parameters, the latter in `dtype`."""
   trained, frozen = lora.begin(params, config, seed)
   frozen = jax.tree.map(lambda x: x.astype(dtype), frozen)
   # Copied, since the arrays are donated, and another module may share them (a
   # PPM and its policy).
-  trained = jax.tree.map(jnp.copy, trained)
-  if mesh is None:
-    return trained, frozen
-  return sharding.place(trained, mesh), sharding.place(frozen, mesh)
+  return jax.tree.map(jnp.copy, trained), frozen
 
 
 def _measure(
@@ -315,11 +346,7 @@ def _updates(
   mesh: jax.sharding.Mesh | None,
 ) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]:
   """Returns the compiled update, for batches on the host."""
-
-  def apply(state: TrainState, batch: Any, step: Partial):
-    return step(state, batch)
-
-  program, skip = (_jit(each, state, mesh) for each in (apply, _skip))
+  program, skip = (jitted(each, state, mesh) for each in (apply, _skip))
 
   def update(state: TrainState, batch: Any):
     if _is_padding(batch):
@@ -333,7 +360,24 @@ def _updates(
   return update
 
 
-def _jit(step: Callable, state: TrainState, mesh) -> Callable:
+def apply(
+  state: TrainState, batch: Any, step: Partial
+) -> tuple[TrainState, dict[str, jax.Array]]:
+  """Returns what an update returns: the program of a training, by `jitted`."""
+  return step(state, batch)
+
+
+def jitted(
+  step: Callable, state: TrainState, mesh: jax.sharding.Mesh | None
+) -> Callable:
+  """Returns the jitted form of a function that takes the state first.
+
+  Args:
+    step: returns the next state, which is written over the given one, and
+      metrics.
+    state: arrays, or what describes them with their shardings.
+    mesh: the state's; None is one device.
+  """
   if mesh is None:
     return jax.jit(step, donate_argnums=0)
   # Explicit, so that the compiler keeps the state's sharding.

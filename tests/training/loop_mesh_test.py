@@ -124,7 +124,7 @@ class MeshTest(parameterized.TestCase):
       return sft.sft_loss(nnx.merge(graphdef, params), batch)
 
     with jax.set_mesh(mesh):
-      step = loop._jit(state.make_step(loss, tx), begin, mesh)
+      step = loop.jitted(state.make_step(loss, tx), begin, mesh)
       text = step.lower(begin, sharding.to_global(batch, mesh)).compile()
     moved = [
       line

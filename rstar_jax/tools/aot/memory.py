@@ -76,8 +76,8 @@ def search(
   Raises:
     ValueError: the config leaves the number of pages to the engines.
   """
-  sizes = programs.sizes_of(config, sharding.row_shards(mesh))
-  rows = sizes.rows / sharding.row_shards(mesh)
+  sizes, _ = programs.sizes_of(config, sharding.row_shards(mesh))
+  rows = sizes.rows / sizes.shards
   logits = 4 * rows * model.vocab_size / mesh.shape["tensor"]
   held = report.held_by(model, config, mesh, {})
   policy, reward = loaded(config)

@@ -211,7 +211,7 @@ def step_of(
       accumulate=training.accumulate,
     )
     return rows * length, work
-  sizes = programs.sizes_of(config, shards)
+  sizes, _ = programs.sizes_of(config, shards)
   candidates = max(each.candidates for each in config.rounds)
   own = a.step_tokens / 2
   samples = name in ("decode", "few")
@@ -220,7 +220,7 @@ def step_of(
     # A path is read once for all candidates of a leaf.
     read = tokens * (a.path / candidates + own)
   else:
-    tokens = sizes.slots // shards
+    tokens = sizes.prefill_tokens // shards
     read = tokens / a.step_tokens * (a.path / candidates + a.step_tokens)
   work = cost.step(
     model,

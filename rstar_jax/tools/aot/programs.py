@@ -1,6 +1,7 @@
 """The device programs of a run, on abstract arrays of the run's shapes.
 
-Each is the very function that an engine or a trainer jits, with all its layers.
+Each is the function that an engine or a trainer jits, with all its layers; a
+training's is jitted by `training/loop.py` itself.
 """
 
 import dataclasses
@@ -28,7 +29,7 @@ from rstar_jax.models.config import ModelConfig
 from rstar_jax.models.paged_attention import PagedAttention, kind_for
 from rstar_jax.models.step import one_period
 from rstar_jax.models.transformer import abstract
-from rstar_jax.training import lora, ppm, reinforce, sft, state
+from rstar_jax.training import loop, ppm, reinforce, sft, state
 
 # Programs of a search: the policy samples, in all slots or in a few, and
 # prefills; the PPM scores.
@@ -37,31 +38,6 @@ TRAINING = ("sft", "ppm", "reinforce")
 # Assumed micro-batches of an update by reinforcement, which vary in a run.
 _PARTS = 4
 NAMES = (*SEARCH, *TRAINING)
-
-
-@dataclasses.dataclass(frozen=True)
-class SearchSizes:
-  """The sizes of a search's programs on one host; see `inference/sizes.py`.
-
-  Attributes:
-    rows: token slots of a sampling step.
-    few: token slots of a sampling step when few rows are active.
-    steps: steps of a sampling call.
-    slots: token slots of a prefill call.
-    paths: paths of a prefill call.
-    width: pages of the policy's longest path.
-    scored: pages of the PPM's longest path.
-    pages: pages of each model in each data shard.
-  """
-
-  rows: int
-  few: int
-  steps: int
-  slots: int
-  paths: int
-  width: int
-  scored: int
-  pages: int
 
 
 def model_config(path: str, dtype: str) -> ModelConfig:
@@ -88,8 +64,8 @@ def model_config(path: str, dtype: str) -> ModelConfig:
   return dataclasses.replace(found, dtype=dtype, param_dtype=dtype)
 
 
-def sizes_of(config: Config, shards: int) -> SearchSizes:
-  """Returns the sizes of the engines on a TPU host, by a config.
+def sizes_of(config: Config, shards: int) -> tuple[Sizes, Sizes]:
+  """Returns the sizes of the policy's and the PPM's engine on a TPU host.
 
   Args:
     config: of the run.
@@ -101,17 +77,9 @@ def sizes_of(config: Config, shards: int) -> SearchSizes:
   given = config.engine
   if not given.pages:
     raise ValueError("config.engine.pages is 0: say how many for a TPU")
-  policy = Sizes.of(given, shards, given.max_new_tokens)
-  ppm = Sizes.of(given, shards, given.max_step_tokens)
-  return SearchSizes(
-    rows=policy.rows,
-    few=policy.few,
-    steps=given.inner_steps,
-    slots=policy.prefill_tokens,
-    paths=policy.prefill_paths,
-    width=policy.path_pages,
-    scored=ppm.path_pages,
-    pages=policy.shard_pages,
+  return (
+    Sizes.of(given, shards, given.max_new_tokens),
+    Sizes.of(given, shards, given.max_step_tokens),
   )
 
 
@@ -121,33 +89,20 @@ class DeviceProgram:
 
   Attributes:
     name: one of `NAMES`.
-    run: a pure function.
+    run: a jitted function.
     arguments: trees of ShapeDtypeStructs with shardings.
-    donated: indices of donated arguments.
     mesh: mesh to trace in; the search has none.
-    results: shardings of the results; None leaves them to the compiler.
-    options: options of the compiler.
   """
 
   name: str
   run: Callable[..., Any]
   arguments: tuple[Any, ...]
-  donated: tuple[int, ...]
   mesh: Mesh | None = None
-  results: Any = None
-  options: dict[str, str] = dataclasses.field(default_factory=dict)
 
   def lower(self) -> jax.stages.Lowered:
     """Lowers the program for the devices of its arguments."""
-    places = {"out_shardings": self.results} if self.results else {}
-    run = jax.jit(
-      self.run,
-      donate_argnums=self.donated,
-      compiler_options=self.options,
-      **places,
-    )
     with sharding.on(self.mesh):
-      return run.lower(*self.arguments)
+      return self.run.lower(*self.arguments)
 
 
 def search_program(
@@ -161,7 +116,8 @@ def search_program(
     config: of the run.
     mesh: of one host's chips.
   """
-  sizes = sizes_of(config, sharding.row_shards(mesh))
+  policy, ppm_sizes = sizes_of(config, sharding.row_shards(mesh))
+  sizes = ppm_sizes if name == "score" else policy
   head = config.ppm_head if name == "score" else "lm"
   graphdef, params = stacked_shapes(model, head, mesh, config.engine.weights)
   kind = kind_for(config.engine.kernels, model, mesh, "tpu")
@@ -171,31 +127,32 @@ def search_program(
   ids = functools.partial(array, mesh)
   if name in ("decode", "few"):
     rows = sizes.rows if name == "decode" else sizes.few
+    steps = config.engine.inner_steps
     options = dataclasses.replace(
-      options, method=sampler.method_of(config.engine), steps=sizes.steps
+      options, method=sampler.method_of(config.engine), steps=steps
     )
-    plan = engine.DecodePlan(rows, sizes.steps, sizes.width, sizes.pages)
+    plan = engine.DecodePlan(rows, steps, sizes.path_pages, sizes.shard_pages)
     arrays = [ids(plan.array.shape, jnp.int32, None, sharding.RULES.batch)]
     run = engine.decode
   else:
-    width = sizes.scored if name == "score" else sizes.width
-    shards = sharding.row_shards(mesh)
     plan = engine.PrefillPlan(
-      sizes.slots, sizes.paths, width, sizes.pages, shards
+      sizes.prefill_tokens,
+      sizes.prefill_paths,
+      sizes.path_pages,
+      policy.shard_pages,
+      sizes.shards,
     )
     arrays = [
       ids(plan.array.shape, jnp.int32, None, sharding.RULES.batch),
       ids(plan.by_path.shape, jnp.int32, sharding.RULES.batch),
     ]
     run = engine.prefill
-  return DeviceProgram(
-    name,
-    lambda params, pages, *arrays: run(
-      nnx.merge(graphdef, params), pages, *arrays, options
-    ),
-    (params, pages, *arrays),
-    (1,),
-  )
+
+  @functools.partial(jax.jit, donate_argnums=1)
+  def of_params(params, pages, *arrays):
+    return run(nnx.merge(graphdef, params), pages, *arrays, options)
+
+  return DeviceProgram(name, of_params, (params, pages, *arrays))
 
 
 def training_program(
@@ -215,7 +172,7 @@ def training_program(
   parts = sharding.row_shards(mesh)
   training = training_of(name, config, parts)
   sharding.check_rows(
-    f"config.{name}", training.batch_size, training.accumulate, mesh
+    f"config.{field_of(name)}", training.batch_size, training.accumulate, mesh
   )
   tpu = mesh.devices.flat[0].platform == "tpu"
   model = dataclasses.replace(
@@ -234,16 +191,11 @@ def training_program(
   graphdef, _ = abstract(model, head)
   tx = state.optimizer(training, num_steps=1000)
   begun, frozen = training_state(model, head, training, tx, mesh)
-
-  def step(begun, batch, frozen):
-    def of_all(params, batch):
-      return loss(
-        nnx.merge(graphdef, lora.merge(params, frozen, training)), batch
-      )
-
-    options = training.accumulate, None, training.ema
-    return state.make_step(of_all, tx, *options)(begun, batch)
-
+  step = jax.tree_util.Partial(
+    loop.step_of(loop.losses(loss, training, graphdef), training),
+    array(mesh, ()),
+    frozen,
+  )
   rows, length = training.batch_size, training.length
   ints = dict.fromkeys(("tokens", "positions", "ends"), (length,))
   if head == "lm":
@@ -262,14 +214,10 @@ def training_program(
     for shapes, dtype in ((ints, jnp.int32), (floats, jnp.float32))
     for key, shape in shapes.items()
   }
-  options: dict[str, Any] = {}
-  if mesh.size > 1:
-    # As in `training/loop.py`: the state keeps its sharding.
-    stay = jax.tree.map(lambda one: one.sharding, begun)
-    everywhere = NamedSharding(mesh, PartitionSpec())
-    options = {"mesh": mesh, "results": (stay, everywhere)}
-    options["options"] = state.compiler_options(mesh)
-  return DeviceProgram(name, step, (begun, batch, frozen), (0,), **options)
+  # One device has none, as in a run.
+  spanned = mesh if mesh.size > 1 else None
+  run = loop.jitted(loop.apply, begun, spanned)
+  return DeviceProgram(name, run, (begun, batch, step), spanned)
 
 
 def head_of(name: str, config: Config) -> str:
@@ -295,11 +243,7 @@ def training_state(
   """
   _, params = abstract(model, head)
   params, frozen = jax.eval_shape(
-    lambda params: lora.begin(params, training, seed=0), params
-  )
-  # As in `training/loop.py`.
-  frozen = jax.eval_shape(
-    lambda frozen: jax.tree.map(lambda x: x.astype(model.dtype), frozen), frozen
+    lambda params: loop.divided(params, training, model.dtype, seed=0), params
   )
   params, frozen = _placed(params, mesh), _placed(frozen, mesh)
   begun = state.TrainState(
@@ -309,6 +253,11 @@ def training_state(
     params if training.ema else None,
   )
   return begun, frozen
+
+
+def field_of(name: str) -> str:
+  """Returns the field of a training, of `TRAINING`, in the config."""
+  return "reinforce.train" if name == "reinforce" else name
 
 
 def training_of(name: str, config: Config, shards: int) -> TrainConfig:
@@ -388,10 +337,10 @@ def bytes_of(tree: Any) -> float:
 
 def pages_shapes(model: ModelConfig, config: Config, mesh: Mesh) -> Any:
   """Returns the abstract pages of a model, sharded as in the engine."""
-  count = sizes_of(config, sharding.row_shards(mesh)).pages
+  policy, _ = sizes_of(config, sharding.row_shards(mesh))
   kind = kind_for(config.engine.kernels, model, mesh, "tpu")
   attention = PagedAttention(kind, mesh)
-  return attention.abstract(model, model.num_layers, count)
+  return attention.abstract(model, model.num_layers, policy.shard_pages)
 
 
 def _placed(params: Any, mesh: Mesh | AbstractMesh) -> Any:

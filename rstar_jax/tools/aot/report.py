@@ -8,13 +8,14 @@ from typing import Any
 from jax.sharding import AbstractMesh, Mesh
 
 from rstar_jax.config.schema import Config, MeshConfig
+from rstar_jax.inference.sizes import Sizes
 from rstar_jax.models import meshes, sharding
 from rstar_jax.models.config import ModelConfig
 from rstar_jax.tools.aot import compiler, cost, plan, programs
 from rstar_jax.tools.aot.chips import Slice
 from rstar_jax.tools.aot.compiler import Compiled
 from rstar_jax.tools.aot.plan import significant
-from rstar_jax.tools.aot.programs import SearchSizes, bytes_of
+from rstar_jax.tools.aot.programs import bytes_of
 from rstar_jax.tools.aot.traffic import Moved
 
 _MIB, _GIB = 2**20, 2**30
@@ -65,8 +66,18 @@ def search_rows(
     mesh = mesh_of(config.search_mesh, host, "search_mesh")
   else:
     mesh = meshes.abstract(config.search_mesh, host.chips)
-  sizes = programs.sizes_of(config, sharding.row_shards(mesh))
-  shared = {"mesh": dict(mesh.shape)} | dataclasses.asdict(sizes)
+  policy, ppm = programs.sizes_of(config, sharding.row_shards(mesh))
+  shared = {
+    "mesh": dict(mesh.shape),
+    "rows": policy.rows,
+    "few": policy.few,
+    "steps": config.engine.inner_steps,
+    "slots": policy.prefill_tokens,
+    "paths": policy.prefill_paths,
+    "width": policy.path_pages,
+    "scored": ppm.path_pages,
+    "pages": policy.shard_pages,
+  }
   compiled: dict[str, Compiled] = {}
   for name in names:
     program = programs.search_program(name, model, config, mesh)
@@ -93,7 +104,7 @@ def search_rows(
     # The largest `engine.pages` that fits.
     row["most_pages"] = _most_pages(held, config.engine.pages, has)
   else:
-    row["knobs"] = search_knobs(held, compiled, config, sizes, has)
+    row["knobs"] = search_knobs(held, compiled, config, policy, has)
   yield row
 
 
@@ -130,7 +141,7 @@ def search_knobs(
   held: Held,
   found: Mapping[str, Compiled],
   config: Config,
-  sizes: SearchSizes,
+  sizes: Sizes,
   has: float,
 ) -> dict[str, int]:
   """Returns estimates of settings, each of which alone would fit.
@@ -139,7 +150,7 @@ def search_knobs(
     held: the memory of a chip.
     found: the compiled programs; a refused one counts without temporaries.
     config: of the run.
-    sizes: of the programs.
+    sizes: of the policy's programs.
     has: bytes of a chip's HBM.
 
   Returns:
@@ -150,13 +161,13 @@ def search_knobs(
   over, result = held.total - has, {}
   pages = _most_pages(held, config.engine.pages, has)
   # A path and a step of each candidate must fit.
-  if pages >= 2 * sizes.width:
+  if pages >= 2 * sizes.path_pages:
     result["pages"] = pages
   for name, each in found.items():
     rest = max((e.own for n, e in found.items() if n != name), default=0.0)
     if each.own > rest and each.own - rest >= over:
       knob = "rows" if name in ("decode", "few") else "prefill_tokens"
-      now = config.engine.rows if knob == "rows" else sizes.slots
+      now = config.engine.rows if knob == "rows" else sizes.prefill_tokens
       result[knob] = math.floor(now * (1 - over / each.own))
   if not result:
     result["tensor"] = math.ceil((held.total - held.pages) / has) + 1
@@ -202,7 +213,7 @@ def training_row(
     )
   if not result["fits"]:
     begun = program.arguments[0]
-    result["knobs"] = training_knobs(
+    knobs = training_knobs(
       batch_size=training.batch_size,
       accumulate=training.accumulate,
       parts=sharding.row_shards(mesh),
@@ -210,6 +221,10 @@ def training_row(
       needs=needs,
       has=has,
     )
+    if name == "reinforce" and "accumulate" in knobs:
+      # Its `batch_size` is that of a micro-batch.
+      knobs = {"batch_size": training.batch_size // knobs["accumulate"]}
+    result["knobs"] = knobs
   return result
 
 
@@ -238,12 +253,26 @@ def training_knobs(
     of chips that share the state.
   """
   growing = (needs - fixed) * accumulate
-  for count in range(accumulate + 1, batch_size // parts + 1):
-    divides = batch_size % (count * parts) == 0
-    if divides and fixed + growing / count <= has:
+  for count in finer(batch_size, accumulate, parts):
+    if fixed + growing / count <= has:
       return {"accumulate": count}
   least = fixed + growing * parts / batch_size
   return {"times_chips": math.ceil(least / has)}
+
+
+def finer(batch_size: int, accumulate: int, parts: int) -> list[int]:
+  """Returns the larger numbers of micro-batches that a batch can be cut into.
+
+  Args:
+    batch_size: rows of an update.
+    accumulate: the config's number of micro-batches.
+    parts: data shards, which take equally many rows of each.
+  """
+  return [
+    count
+    for count in range(accumulate + 1, batch_size // parts + 1)
+    if batch_size % (count * parts) == 0
+  ]
 
 
 def mesh_of(config: MeshConfig, where: Slice, name: str) -> Mesh:

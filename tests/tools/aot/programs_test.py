@@ -68,7 +68,7 @@ class SizesTest(parameterized.TestCase):
     config, mesh = small.config(), _mesh(2, 2)
     config.engine.rows, config.engine.prefill_tokens = rows, prefill_tokens
     config.engine.max_block_tokens, config.engine.pages = 80, pages
-    sizes = programs.sizes_of(config, 2)
+    policy, scores = programs.sizes_of(config, 2)
     engine = Engine(
       Transformer(_tiny(), rngs=nnx.Rngs(0)), config.engine, mesh=mesh
     )
@@ -79,13 +79,13 @@ class SizesTest(parameterized.TestCase):
     )
     self.assertEqual(
       (
-        sizes.few,
-        sizes.rows,
-        sizes.slots,
-        sizes.paths,
-        sizes.width,
-        sizes.scored,
-        sizes.pages,
+        policy.few,
+        policy.rows,
+        policy.prefill_tokens,
+        policy.prefill_paths,
+        policy.path_pages,
+        scores.path_pages,
+        policy.shard_pages,
       ),
       (
         # The slots of both of its sampling programs.
@@ -141,7 +141,7 @@ class ShapesTest(parameterized.TestCase):
     mesh, config = _mesh(*sizes), small.config()
     config.engine.kernels = kind
     found = programs.pages_shapes(_tiny(), config, mesh)
-    count = programs.sizes_of(config, sizes[0]).pages
+    count = programs.sizes_of(config, sizes[0])[0].shard_pages
     pages = PagedAttention(kind, mesh).empty(_tiny(), 2, count)
     self.assertEqual((found.shape, found.dtype), (pages.shape, pages.dtype))
     self.assertEqual(
@@ -186,9 +186,8 @@ class ProgramsTest(parameterized.TestCase):
         lora_rank=rank, ema=0.9, optimizer="adamw_8bit", **options
       )
       found[rank] = programs.training_program("sft", model, config, mesh)
-    (whole, *_), (begun, _, frozen) = (
-      each.arguments for each in found.values()
-    )
+    (whole, *_), (begun, _, step) = (each.arguments for each in found.values())
+    _, frozen = step.args
     size = programs.bytes_of(whole.params)
     self.assertEqual(programs.bytes_of(whole.average), size)
     # Both moments have 2 bytes a parameter in the place of 8, and scales, which

@@ -4,7 +4,7 @@ import dataclasses
 from unittest import mock
 
 import jax
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 
 from rstar_jax.config.schema import MeshConfig, TrainConfig
 from rstar_jax.models import meshes
@@ -80,7 +80,7 @@ class KnobsTest(absltest.TestCase):
   def knobs(self, held, found, has):
     config = _config()
     config.engine.pages = 100
-    sizes = dataclasses.replace(programs.sizes_of(config, 1), width=10)
+    sizes = dataclasses.replace(programs.sizes_of(config, 1)[0], longest=160)
     return report.search_knobs(held, found, config, sizes, has)
 
   def test_pages(self):
@@ -114,12 +114,15 @@ class KnobsTest(absltest.TestCase):
     self.assertEqual(found, {"accumulate": 4})
     found = report.training_knobs(**sizes, has=8.0)
     self.assertEqual(found, {"accumulate": 8})
+    # 4 parts of 12 rows divide 144 too, and 4 parts of 5 do not.
+    self.assertEqual(report.finer(144, 4, 4), [6, 9, 12, 18, 36])
+    self.assertEqual(report.finer(4, 1, 4), [])
     # One row at a time needs 8.
     found = report.training_knobs(**sizes, has=4.0)
     self.assertEqual(found, {"times_chips": 2})
 
 
-class TrainingTest(absltest.TestCase):
+class TrainingTest(parameterized.TestCase):
   def test_row(self):
     config = _config()
     config.train_mesh = MeshConfig(data=1, fsdp=2, tensor=2)
@@ -143,6 +146,24 @@ class TrainingTest(absltest.TestCase):
     flops = cost.useful(_MODEL, rows=8, length=32, head=True)
     share = flops / 4 / 197e12 / 2
     self.assertAlmostEqual(row["share_of_peak"] / share, 1, delta=1e-3)
+
+  @parameterized.parameters(
+    ("sft", "accumulate", 4), ("reinforce", "batch_size", 2)
+  )
+  def test_what_a_training_may_set(self, name, field, wanted):
+    """A batch of reinforcement is that of a micro-batch: 4 rows here."""
+    config = _config()
+    config.train_mesh = MeshConfig(data=1, fsdp=2, tensor=2)
+    config.sft = TrainConfig(batch_size=8, length=32, accumulate=2)
+    config.reinforce.train = TrainConfig(batch_size=4, length=32)
+    with (
+      mock.patch.object(compiler, "devices", lambda _: jax.devices()[:4]),
+      mock.patch.object(
+        compiler, "compile_program", lambda *_: Compiled(peak=20 * _GIB)
+      ),
+    ):
+      row = report.training_row(config, _MODEL, chips.parse("v5e:2x2"), name)
+    self.assertEqual(row["knobs"], {field: wanted})
 
 
 if __name__ == "__main__":
