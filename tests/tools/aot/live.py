@@ -40,7 +40,9 @@ def _mesh(name, tensor):
 
 
 class ChipsTest(parameterized.TestCase):
-  @parameterized.parameters("v4:2x2x4", "v5e:4x4", "v5p:2x2x4", "v6e:4x4")
+  @parameterized.parameters(
+    *("v4:2x2x4", "v5e:2x4", "v5e:4x4", "v5p:2x2x4", "v6e:2x4", "v6e:4x4")
+  )
   def test_devices_are_chips(self, name):
     where = chips.parse(name)
     found = compiler.devices(where)
