@@ -50,7 +50,7 @@ def of_chips(config: Config, where: Slice, grace: float) -> Findings:
       if any(memory.loaded(config)):
         kernels_for(config.engine, model, mesh, "tpu")
     except ValueError as error:
-      yield Finding("error", "engine", one_line(error))
+      yield Finding("error", "engine", outside.one_line(error))
     else:
       yield _search_memory(config, model, where, mesh)
       yield from _compared(config, model, where, mesh)
