@@ -62,13 +62,13 @@ def sizes_of(
       f"mesh {dict(zip(AXES, sizes, strict=True))}: sizes are at least 1, and "
       "one of them may be -1"
     )
-  sizes = [devices // fixed if size == -1 else size for size in sizes]
   shape = dict(zip(AXES, sizes, strict=True))
-  if math.prod(sizes) != devices:
+  if devices % fixed or (-1 not in sizes and devices != fixed):
+    needed = f"a multiple of {fixed}" if -1 in sizes else fixed
     raise ValueError(
-      f"mesh {shape} needs {math.prod(sizes)} devices (or a multiple of "
-      f"{fixed}) but there are {devices}"
+      f"mesh {shape} needs {needed} devices, and there are {devices}"
     )
+  sizes = [devices // fixed if size == -1 else size for size in sizes]
   if sizes[0] % slices:
     raise ValueError(
       f"mesh {shape}: data must be a multiple of the {slices} slices, between "

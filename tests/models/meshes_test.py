@@ -58,8 +58,10 @@ class MeshesTest(absltest.TestCase):
       meshes.of_field(MeshConfig(tensor=2), devices[:1], "config.search_mesh")
 
   def test_mesh_that_does_not_fit(self):
-    with self.assertRaisesRegex(ValueError, "there are 8"):
-      meshes.make(MeshConfig(data=3))
+    with self.assertRaisesRegex(ValueError, "needs a multiple of 3 devices"):
+      meshes.make(MeshConfig(fsdp=3))
+    with self.assertRaisesRegex(ValueError, "needs 4 devices, and there are 8"):
+      meshes.make(MeshConfig(data=4))
     with self.assertRaisesRegex(ValueError, "may be -1"):
       meshes.make(MeshConfig(data=-1, fsdp=-1))
     one = meshes.make(MeshConfig(), jax.devices()[:1])
