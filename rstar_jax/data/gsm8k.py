@@ -44,6 +44,8 @@ _TERM = rf"[$€£(\s]*(?:{_NUMBER})%?{_UNIT}[)\s]*"
 _EQUALS = r"=\s*(?:[$€£]\s*)?$"
 _CALCULATION = re.compile(rf"{_TERM}(?:[-+*/x×÷]{_TERM})*{_EQUALS}")
 _ENDS_IN_ONE = re.compile(_EQUALS)
+# Most characters of a calculation: the time grows with their square.
+_LONGEST = 1000
 _RESULT = re.compile(r"^\s*[$€£]?\s*-?(?:" + _NUMBER + r")%?")
 _TOKEN = re.compile(r"(" + _NUMBER + r")(%?)|([-+*/()])|\s+")
 # Numbers that a step may use though the question does not have them: of days,
@@ -201,8 +203,11 @@ def _comment(before: str, after: str) -> str:
 
 def _without_calculation(text: str) -> str:
   """Returns a text without the calculation at its end."""
-  # Without the sign the pattern would try each number of a long sum.
-  return _CALCULATION.sub("", text) if _ENDS_IN_ONE.search(text) else text
+  # Else the pattern would try each number of a long sum.
+  if not _ENDS_IN_ONE.search(text):
+    return text
+  at = max(0, len(text) - _LONGEST)
+  return text[:at] + _CALCULATION.sub("", text[at:])
 
 
 def _name(comment: str, taken: Mapping[str, Fraction]) -> str:
