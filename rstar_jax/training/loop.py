@@ -378,6 +378,8 @@ def jitted(
     state: arrays, or what describes them with their shardings.
     mesh: the state's; None is one device.
   """
+  # A function of its own, since jax keeps programs as long as their function.
+  step = functools.partial(step)
   if mesh is None:
     return jax.jit(step, donate_argnums=0)
   # Explicit, so that the compiler keeps the state's sharding.

@@ -167,6 +167,16 @@ class FitTest(parameterized.TestCase):
     self.assertEqual(_saved(self.folder), [3, 6])
     _assert_same(_run(self.folder), straight)
 
+  def test_its_programs_end_with_it(self):
+    def programs():
+      gc.collect()
+      return len(jax.devices()[0].client.live_executables())
+
+    _run(steps=2)
+    before = programs()
+    _run(steps=2)
+    self.assertEqual(programs(), before)
+
   def test_finished_run_asks_for_nothing(self):
     done = _run(self.folder)
     _assert_same(_run(self.folder, batch_at=None), done)
