@@ -70,6 +70,7 @@ def sizes_of(
     )
   sizes = [devices // fixed if size == -1 else size for size in sizes]
   if sizes[0] % slices:
+    shape = dict(zip(AXES, sizes, strict=True))
     raise ValueError(
       f"mesh {shape}: data must be a multiple of the {slices} slices, between "
       f"which it alone goes: set data={slices}"

@@ -16,6 +16,8 @@ class MeshesTest(absltest.TestCase):
     for data in (1, 3):
       with self.assertRaisesRegex(ValueError, "the 2 slices.* set data=2"):
         meshes.sizes_of(MeshConfig(data=data, fsdp=-1), 6, 2)
+    with self.assertRaisesRegex(ValueError, "'data': 3, .* the 2 slices"):
+      meshes.sizes_of(MeshConfig(data=-1, fsdp=2), 6, 2)
 
     class Chip:
       """A chip of a slice, as far as a mesh asks for it."""

@@ -20,6 +20,7 @@ from rstar_jax.sandbox.pool import Sandbox
 from rstar_jax.storage import store
 from rstar_jax.tasks.named import load_task
 from rstar_jax.tools.preflight.findings import Finding, Findings
+from rstar_jax.training.ppm import KINDS
 
 # Rows read of each source, and seconds to wait for a server.
 _ROWS, _SECONDS = 8, 10.0
@@ -157,7 +158,8 @@ def _try_reward(config: Config, url: str) -> None:
     config.servers, reward=url, compare=False, **_SOON
   )
   named = {config.eval.reward_model, *(each.ppm for each in config.rounds)}
-  for name in sorted(named - {""}):
+  named.update(config.study.rewards)
+  for name in sorted(named - {"", *KINDS}):
     if not plugins.names_one(name) and not backends.own_ppm(name):
       deploy.reward(dataclasses.replace(config, servers=servers), name)
       return

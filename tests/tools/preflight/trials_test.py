@@ -256,8 +256,13 @@ class ServersTest(absltest.TestCase):
     self.assertIn("config.servers.reward does not answer", away.said)
     wrong, _ = trials.servers(config)
     self.assertEqual(wrong.level, "error")
-    # Nothing says what is asked there.
+    # A study may ask for it, too.
+    config.study.rewards = ("ppm", "orm", config.eval.reward_model)
     config.eval.reward_model = ""
+    wrong, _ = trials.servers(config)
+    self.assertEqual(wrong.level, "error")
+    # Nothing says what is asked there.
+    config.study.rewards = ("ppm", "orm")
     right, away = trials.servers(config)
     self.assertEqual((right.level, away.level), ("ok", "ok"))
     config.servers.reward = "http://localhost:9/v1"
