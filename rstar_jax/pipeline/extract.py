@@ -134,7 +134,9 @@ def _copy(
   """
   skipped: released.Skipped = collections.Counter()
   read = {"sft": released.read_sft, "pairs": released.read_pairs}[name]
-  screen = training.screen(context.config)
+  screen = None
+  if context.config.decontaminate.ngram:
+    screen = training.screen(context.config)
   rows = (
     each
     for each in read(source, skipped)

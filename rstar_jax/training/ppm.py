@@ -20,63 +20,13 @@ from rstar_jax.data.sides import Sides
 from rstar_jax.models import losses, sharding
 from rstar_jax.models.experts import Load
 from rstar_jax.models.transformer import Transformer
-from rstar_jax.steps.tokenizer import Tokenizer
 from rstar_jax.training import balance, loop
-from rstar_jax.types import PreferencePair, Prefix, Trajectory
+from rstar_jax.types import Prefix, Trajectory
 
 Kind = Literal["ppm", "orm", "pqm"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 # (question, node texts, target): an item of the ORM and the PQM.
 Scored = tuple[str, Prefix, float]
-
-
-def train_ppm(
-  model: Transformer,
-  items: Sequence[PreferencePair] | Sequence[Scored],
-  config: TrainConfig,
-  session: loop.Session,
-  *,
-  tokenizer: Tokenizer,
-  kind: Kind = "ppm",
-  balanced: bool = False,
-  held_out: Sequence[PreferencePair] | Sequence[Scored] = (),
-) -> Transformer:
-  """Trains a reward model on texts; see `train_sides`.
-
-  Args:
-    model: with a scalar head (`ppm_from_policy`); trained in place.
-    items: preference pairs ("ppm"), or scored prefixes ("orm", "pqm": see
-      `outcomes` and `q_values`). Items longer than `config.length` tokens are
-      dropped, and counted in the log.
-    config: of the training.
-    session: its seed decides the order of items.
-    tokenizer: encodes the texts.
-    kind: see `train_sides`.
-    balanced: see `train_sides`.
-    held_out: items for measuring the loss.
-
-  Returns:
-    The same model, trained.
-
-  Raises:
-    ValueError: the model has an LM head, the kind is unknown, or no item fits.
-  """
-  if kind not in KINDS:
-    raise ValueError(f"kind={kind!r} must be one of {', '.join(KINDS)}")
-  if model.head == "lm":
-    raise ValueError(
-      f"{kind}: the model has an LM head; make a PPM of it with ppm_from_policy"
-    )
-  encode = sides_lib.encode_pairs if kind == "ppm" else sides_lib.encode_scored
-  return train_sides(
-    model,
-    encode(tokenizer, items, config.length),
-    config,
-    session,
-    held_out=encode(tokenizer, held_out, config.length),
-    kind=kind,
-    balanced=balanced,
-  )
 
 
 def train_sides(

@@ -169,17 +169,28 @@ class LossTest(parameterized.TestCase):
     self.assertEqual(float(sums["count"]), 4.0)
 
 
+def _train(model, items, config, *, kind="ppm", balanced=False, held_out=()):
+  encode = sides_lib.encode_pairs if kind == "ppm" else sides_lib.encode_scored
+  return ppm.train_sides(
+    model,
+    encode(TOKENIZER, items, config.length),
+    config,
+    SESSION,
+    held_out=encode(TOKENIZER, held_out, config.length),
+    kind=kind,
+    balanced=balanced,
+  )
+
+
 class TrainTest(parameterized.TestCase):
   @parameterized.parameters("ppm", "orm", "pqm")
   def test_the_loss_is_that_of_the_kind(self, kind):
     items = [("q?", (_step("2"),), 1.0)] if kind != "ppm" else _pairs(1, 1)
     with mock.patch.object(ppm.loop, "fit_model") as fit:
-      ppm.train_ppm(
+      _train(
         _model(),
         items,
         CONFIG,
-        SESSION,
-        tokenizer=TOKENIZER,
         kind=kind,
       )
     ((_, loss, _, updates, _, session), _) = fit.call_args
@@ -196,9 +207,7 @@ class TrainTest(parameterized.TestCase):
       items = [(p.question, p.chosen, 1.0) for p in items]
     config = dataclasses.replace(CONFIG, epochs=2, updates=updates)
     with mock.patch.object(ppm.loop, "fit_model") as fit:
-      ppm.train_ppm(
-        _model(), items, config, SESSION, tokenizer=TOKENIZER, kind=kind
-      )
+      _train(_model(), items, config, kind=kind)
     ((_, _, batch_at, found, _, _), _) = fit.call_args
     # Two epochs of 15 items, 7 a batch.
     self.assertEqual(found, updates or 5)
@@ -213,10 +222,8 @@ class TrainTest(parameterized.TestCase):
         (p.question, p.chosen, float(i == 0)) for i, p in enumerate(items)
       ]
     with mock.patch.object(ppm.loop, "fit_model") as fit:
-      ppm.train_ppm(
+      _train(
         *(_model(), items, dataclasses.replace(CONFIG, batch_size=4)),
-        SESSION,
-        tokenizer=TOKENIZER,
         kind=kind,
         balanced=True,
         held_out=items,
@@ -243,9 +250,7 @@ class TrainTest(parameterized.TestCase):
     before = ppm.pair_accuracy(model, held_out, **measure)
     self.assertBetween(before["accuracy"], 0.1, 0.9)
     policy_like = nnx.split(_model())[1]
-    model = ppm.train_ppm(
-      model, _pairs(11, 70), CONFIG, SESSION, tokenizer=TOKENIZER
-    )
+    model = _train(model, _pairs(11, 70), CONFIG)
     after = ppm.pair_accuracy(model, held_out, **measure)
     self.assertEqual(after["accuracy"], 1.0)
     self.assertEqual(after["pairs"], 53.0)
@@ -263,14 +268,7 @@ class TrainTest(parameterized.TestCase):
     low = 0.0 if kind == "orm" else -1.0
     items = [(p.question, p.chosen, 1.0) for p in pairs]
     items += [(p.question, p.rejected, low) for p in pairs]
-    model = ppm.train_ppm(
-      _model(),
-      items,
-      CONFIG,
-      SESSION,
-      tokenizer=TOKENIZER,
-      kind=kind,
-    )
+    model = _train(_model(), items, CONFIG, kind=kind)
     found = ppm.pair_accuracy(
       model,
       sides_lib.encode_pairs(TOKENIZER, _pairs(5, 53), CONFIG.length),
@@ -279,16 +277,10 @@ class TrainTest(parameterized.TestCase):
     )
     self.assertEqual(found["accuracy"], 1.0)
 
-  def test_errors(self):
-    run = dict(session=SESSION, tokenizer=TOKENIZER)
-    with self.assertRaisesRegex(ValueError, "kind='prm'"):
-      ppm.train_ppm(_model(), _pairs(1, 2), CONFIG, kind="prm", **run)
-    policy = Transformer(testing.tiny_model(num_layers=1), rngs=nnx.Rngs(0))
-    with self.assertRaisesRegex(ValueError, "ppm_from_policy"):
-      ppm.train_ppm(policy, _pairs(1, 2), CONFIG, **run)
+  def test_no_item_that_fits(self):
     short = dataclasses.replace(CONFIG, length=5)
     with self.assertRaisesRegex(ValueError, "none of 2 items fits into 5"):
-      ppm.train_ppm(_model(), _pairs(1, 2), short, **run)
+      _train(_model(), _pairs(1, 2), short)
 
 
 class PairAccuracyTest(absltest.TestCase):

@@ -14,6 +14,7 @@ from flax import nnx
 
 from rstar_jax import testing
 from rstar_jax.config.schema import MeshConfig, TrainConfig
+from rstar_jax.data import sides
 from rstar_jax.models import meshes, vocabulary
 from rstar_jax.models.config import ModelConfig
 from rstar_jax.models.transformer import Transformer, ppm_from_policy
@@ -112,5 +113,8 @@ def train(
   else:
     config = dataclasses.replace(PPM, **changes)
     model = reward_model(model)
-    model = ppm.train_ppm(model, PAIRS, config, session, tokenizer=TOKENIZER)
+    pairs, kept = (
+      sides.encode_pairs(TOKENIZER, each, config.length) for each in (PAIRS, [])
+    )
+    model = ppm.train_sides(model, pairs, config, session, held_out=kept)
   return model, np.array(recorder.losses)
