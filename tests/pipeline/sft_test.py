@@ -80,7 +80,7 @@ class TrainingTest(StagesCase):
     self.assertEqual(trained[0][0], len(rows))
     self.assertEqual(trained[1][0] + kept[1][0], len(rows))
     # As all rows packed in memory.
-    packed = training_sft._pack(
+    packed = training_sft.pack(
       [(row["question"], row["steps"]) for row in rows],
       context.tokenizer,
       context.config.sft.length,
