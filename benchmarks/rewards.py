@@ -42,6 +42,7 @@ from rstar_jax import rng
 from rstar_jax.config import identity
 from rstar_jax.data import pairs as pairs_lib
 from rstar_jax.data import problems as problems_lib
+from rstar_jax.data import sides
 from rstar_jax.data.synthetic import oracle
 from rstar_jax.evaluation import decisions, intervals, quality
 from rstar_jax.hf import folders, saving
@@ -237,22 +238,26 @@ def train(
   config = context.config
   if config.reward == "ppm":
     items = pairs_lib.pairs(trees, config.extract)[0]
+    encode = sides.encode_pairs
   else:
     items = ppm_stage.scored(trees, config.reward)
+    encode = sides.encode_scored
   model = ppm_from_policy(
     models.load_policy(context, round_, train=config.ppm),
     config.ppm_head,
     rngs=nnx.Rngs(rng.seed_for(seed, "ppm head", round_)),
   )
-  model = ppm_lib.train_ppm(
-    *(model, items, config.ppm),
+  model = ppm_lib.train_sides(
+    model,
+    encode(context.tokenizer, items, config.ppm.length),
+    config.ppm,
     loop.Session(
       config.reward,
       rng.seed_for(seed, "ppm", round_),
       folder=folder / layout.CHECKPOINTS,
       progress=False,
     ),
-    tokenizer=context.tokenizer,
+    held_out=sides.Encoded([]),
     kind=config.reward,
     balanced=config.reward_balanced,
   )

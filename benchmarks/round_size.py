@@ -172,7 +172,8 @@ def _pack_pairs(workdir: pathlib.Path, problems: int, processes: int) -> None:
   from rstar_jax.pipeline import ppm
 
   rows = layout.stage_folder(workdir, 1, "ppm") / layout.ROWS
-  info = ppm.pack(_context(workdir, processes), 1, "ppm", rows)
+  context = _context(workdir, processes)
+  info = ppm.pack(context, 1, "ppm", rows, context.config.ppm)
   manifests.write(rows, info)
 
 

@@ -216,7 +216,7 @@ def _packed(
     finish(
       context.host,
       folder,
-      lambda: _pack(context, round_, kind, folder, settings) | given,
+      lambda: pack(context, round_, kind, folder, settings) | given,
     )
   packed = manifests.read(folder)
   if not packed["items"]:
@@ -224,7 +224,7 @@ def _packed(
   return packed
 
 
-def _pack(
+def pack(
   context: Context,
   round_: int,
   kind: str,
