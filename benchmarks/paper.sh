@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The paper's tables in miniature: runs, studies and branches of three seeds.
+# The paper's tables in miniature: runs, studies and branches of five seeds.
 #
 #   benchmarks/paper.sh runs/paper [CONFIG]
 #
@@ -11,7 +11,7 @@ root="${1:?give a folder, such as runs/paper}"
 config="${2:-configs/tiny.py}"
 most="${TRAJECTORIES:-64}"
 python="${PYTHON:-.venv/bin/python}"
-seeds=(0 1 2)
+read -ra seeds <<<"${SEEDS:-0 1 2 3 4}"
 
 main() {
   local workdir="$1" seed="$2"
