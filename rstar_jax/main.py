@@ -268,8 +268,13 @@ def tell() -> None:
 
 def foresee() -> bool:
   """Prints what would fail and the cost; returns whether nothing would."""
+  import jax
+
   from rstar_jax.tools.preflight import check, findings
 
+  # No device is used. One worker of a pod would wait for the others, and a run
+  # on this machine may have its accelerator.
+  jax.config.update("jax_platforms", "cpu")
   results = check.check(
     _CONFIG.value,
     _TOPOLOGY.value,

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 import pathlib
 import re
 import socket
@@ -788,6 +789,20 @@ class MainTest(parameterized.TestCase):
     # A part of the package that is missing is no fault of the user.
     _, _, err = self.while_it_loads("rstar_jax.commands", lacks)
     self.assertIn("Traceback", err)
+
+  def test_a_check_takes_no_accelerator(self):
+    done = subprocess.run(
+      [sys.executable, "-m", "rstar_jax", "check", f"--config={self.config}"]
+      + ["--topology=v5e-1"],
+      cwd=ROOT,
+      env=os.environ | {"JAX_PLATFORMS": "tpu"},
+      capture_output=True,
+      text=True,
+      check=False,
+    )
+    self.assertIn("sft memory: ", done.stdout)
+    self.assertIn(" errors, ", done.stdout)
+    self.assertNotIn("Traceback", done.stderr)
 
   def test_help_loads_no_jax(self):
     text = (
