@@ -97,19 +97,17 @@ def whole(model: ModelConfig) -> float:
 
 
 def training(
-  name: str, model: ModelConfig, config: Config, mesh: AbstractMesh
+  head: str, model: ModelConfig, train: TrainConfig, mesh: AbstractMesh
 ) -> Training:
   """Returns the memory of a training.
 
   Args:
-    name: one of `programs.TRAINING`.
+    head: of the model.
     model: its dtype is that of activations; master weights are float32.
-    config: of the run.
+    train: of `programs.training_of`.
     mesh: of all chips.
   """
   shards = sharding.row_shards(mesh)
-  train = programs.training_of(name, config, shards)
-  head = programs.head_of(name, config)
   begun, trained, frozen = _state(model, head, train, mesh)
   one = meshes.abstract(MeshConfig(data=1), 1)
   size = jnp.dtype(model.dtype).itemsize

@@ -9,7 +9,7 @@ import math
 from jax.sharding import AbstractMesh
 
 from rstar_jax import outside
-from rstar_jax.config.schema import Config
+from rstar_jax.config.schema import Config, TrainConfig
 from rstar_jax.inference.paged_model import kernels_for
 from rstar_jax.models import meshes, sharding
 from rstar_jax.models.config import ModelConfig
@@ -105,7 +105,9 @@ def _search_memory(
     f"{held.weights / _GIB:.1f} GiB of weights, {held.pages / _GIB:.1f} of "
     f"pages, {(held.temporaries + held.code) / _GIB:.1f} of programs on a chip"
   )
-  room = has - (held.total - held.pages)
+  # If they fit already, the advice is a number that surely does.
+  limit = has if held.total > has else has / (1 + memory.MARGIN)
+  room = limit - (held.total - held.pages)
   pages = math.floor(config.engine.pages * room / held.pages)
   advice = f"set config.engine.pages={max(pages, 0)}"
   sizes, _ = programs.sizes_of(config, sharding.row_shards(mesh))
@@ -157,18 +159,25 @@ def _training(
   except ValueError as error:
     yield Finding("error", f"{name} rows", outside.one_line(error))
     return
-  needs = memory.training(name, model, config, mesh)
+  head = programs.head_of(name, config)
+  needs = memory.training(head, model, train, mesh)
   has = where.chip.usable_bytes
   rows = train.batch_size // train.accumulate
   parts = f"{train.accumulate} micro-batches of {rows} rows"
-  advice = f"more chips share the state, or {field}.lora_rank trains less"
-  shards = sharding.row_shards(mesh)
-  if counts := report.finer(train.batch_size, train.accumulate, shards):
-    advice = f"set {field}.accumulate={counts[0]}"
-    if name == "reinforce":
-      advice = f"set {field}.batch_size={train.batch_size // counts[0]}"
-  elif train.remat != "layer":
-    advice = f"set {field}.remat=layer"
+  advice = (
+    "share the state by a larger config.train_mesh.fsdp, of more chips if need "
+    f"be, or train less with {field}.lora_rank"
+  )
+  if smaller := _smaller(head, model, train, mesh, has):
+    settings = []
+    if smaller.remat != train.remat:
+      settings.append(f"{field}.remat={smaller.remat}")
+    if smaller.accumulate != train.accumulate:
+      # The batch of reinforcement is that of a micro-batch.
+      fewer = f"batch_size={smaller.batch_size // smaller.accumulate}"
+      count = f"accumulate={smaller.accumulate}"
+      settings.append(f"{field}.{fewer if name == 'reinforce' else count}")
+    advice = f"set {' and '.join(settings)}"
   yield _fit(f"{name} memory", needs.chip, has, parts, advice)
   seconds = needs.state / (where.hosts * WRITE_RATE)
   about = f"{name} checkpoint"
@@ -192,6 +201,25 @@ def _training(
     f"{field}.checkpoint_every loses less, and checkpoints are written while "
     "updates go on",
   )
+
+
+def _smaller(
+  head: str,
+  model: ModelConfig,
+  train: TrainConfig,
+  mesh: AbstractMesh,
+  has: float,
+) -> TrainConfig | None:
+  """Returns a training in smaller parts that surely fits, None without one."""
+  shards = sharding.row_shards(mesh)
+  more = report.finer(train.batch_size, train.accumulate, shards)
+  for remat in dict.fromkeys((train.remat, "layer")):
+    for count in (train.accumulate, *more):
+      tried = dataclasses.replace(train, remat=remat, accumulate=count)
+      needs = memory.training(head, model, tried, mesh).chip
+      if needs * (1 + memory.MARGIN) <= has:
+        return tried
+  return None
 
 
 def _hosts(where: Slice) -> str:

@@ -47,7 +47,8 @@ class CompiledTest(parameterized.TestCase):
     for name in ("remat", "accumulate", "batch_size", "length"):
       setattr(training, name, row[name])
     model = programs.model_config(row["model"], "bfloat16")
-    found = memory.training(row["program"], model, config, mesh_of(row))
+    head = programs.head_of(row["program"], config)
+    found = memory.training(head, model, training, mesh_of(row))
     self.assert_near(found.chip, row)
 
   @parameterized.parameters(*compiled("aot.jsonl", "search"))
@@ -113,21 +114,20 @@ class TrainingTest(absltest.TestCase):
     layer = 512 * 24 * 64 + 16 * 64 + 3 * 512 * 1536 + 2 * 512
     count = 2 * layer + 2 * 2048 * 512 + 512
     for sizes in ((1, 1, 1), (1, 4, 4), (2, 2, 1)):
-      found = memory.training("sft", small.MODEL, config, mesh(*sizes))
+      found = memory.training("lm", small.MODEL, config.sft, mesh(*sizes))
       # The model, two moments, and two counts.
       self.assertBetween(found.state - 3 * 4 * count, 0, 64)
     config.sft.ema = 0.9
-    averaged = memory.training("sft", small.MODEL, config, mesh(1, 1, 1))
+    averaged = memory.training("lm", small.MODEL, config.sft, mesh(1, 1, 1))
     self.assertEqual(averaged.state - found.state, 4 * count)
     config.sft.lora_rank = 2
-    adapted = memory.training("sft", small.MODEL, config, mesh(1, 1, 1))
+    adapted = memory.training("lm", small.MODEL, config.sft, mesh(1, 1, 1))
     self.assertLess(adapted.state, found.state / 20)
 
   def test_what_makes_it_less(self):
     def chip(sizes=(1, 4, 1), **fields) -> float:
-      config = Config()
-      config.sft = TrainConfig(**{"batch_size": 16, "length": 512} | fields)
-      return memory.training("sft", small.MODEL, config, mesh(*sizes)).chip
+      train = TrainConfig(**{"batch_size": 16, "length": 512} | fields)
+      return memory.training("lm", small.MODEL, train, mesh(*sizes)).chip
 
     self.assertLess(chip((1, 8, 1)), chip())
     self.assertLess(chip((1, 4, 2)), chip())
