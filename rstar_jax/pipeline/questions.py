@@ -58,6 +58,7 @@ _GRADERS = 2
 # Fields of `eval` that choose its problems, or that a budget replaces.
 _OF_EVALUATION = ("data", "more", "early_problems", "samples")
 _PROMPT = "question> "
+_BEGINS = b'{"id": '  # The start of each line of answers.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -336,11 +337,12 @@ class _Answers:
   def _resume(self, name: str) -> None:
     end = 0
     for number, line in enumerate(outside.lines(self._file), 1):
-      if not line.endswith(b"\n"):
-        break  # Its process was killed while it wrote this line.
+      cut = not line.endswith(b"\n")  # As by a kill during the write.
       try:
         row = outside.parse(line)
       except outside.Bad as error:
+        if cut and line.startswith(_BEGINS):
+          break
         raise ValueError(
           f"{name}:{number} {error}: give another --out"
         ) from None
@@ -352,6 +354,8 @@ class _Answers:
         was, own = _round_and_method(row), _round_and_method(self._by)
         what = f"{was}, not {own}" if was != own else "another model or config"
         raise ValueError(f"{name}:{number} is of {what}: give another --out")
+      if cut:
+        break
       self.begun.add((row["id"], row["question"]))
       self._count(row)
       end += len(line)

@@ -150,11 +150,23 @@ class QuestionsTest(SolvingCase, parameterized.TestCase):
 
   def test_a_file_that_has_no_answers_is_left_alone(self):
     self.target.parent.mkdir()
-    for text in ('{"question": "four"}\n', "# notes\n"):
-      self.target.write_text(text)
-      with self.assertRaisesRegex(ValueError, "answers.jsonl:1 is no"):
-        self.ask({"question": "four"})
-      self.assertEqual(self.target.read_text(), text)
+    for line in ('{"id": "a", "question": "four"}', "# notes"):
+      for text in (line, f"{line}\n"):
+        self.target.write_text(text)
+        with self.assertRaisesRegex(ValueError, "answers.jsonl:1 is no"):
+          self.ask({"question": "four"})
+        self.assertEqual(self.target.read_text(), text)
+
+  def test_a_line_that_lacks_only_its_end_is_asked_again(self):
+    rows = self.ask({"question": "four"}, {"question": "five"})
+    text = self.target.read_text()
+    for size in (len(text) - 1, text.index("\n"), text.index("question")):
+      self.target.write_text(text[:size])
+      again = self.ask({"question": "four"}, {"question": "five"})
+      self.assertCountEqual(
+        [each["question"] for each in again],
+        [each["question"] for each in rows],
+      )
 
   def test_no_answer(self):
     self.device.policy = mock.Mock(side_effect=never_done)
