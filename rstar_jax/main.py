@@ -188,9 +188,12 @@ def check_flags(argv: list[str]) -> None:
       f"the run's folder is missing: give --workdir=FOLDER{hint}"
     )
   if stage != "status" and _CONFIG.value is None:
+    no_run = ""
+    if _WORKDIR.value:
+      no_run = f"{layout.no_run(store.path(_WORKDIR.value))}, and "
     raise ValueError(
-      "the config is missing: give --config=configs/tiny.py, or the --workdir "
-      "of a run"
+      f"{no_run}the config is missing: give --config=configs/tiny.py, or the "
+      "--workdir of a run"
     )
   taken = {name for each in commands.COMMANDS.values() for name in each.takes}
   for name in sorted(taken - set(commands.COMMANDS[stage].takes)):

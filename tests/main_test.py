@@ -428,10 +428,16 @@ class MainTest(parameterized.TestCase):
     workdir = f"--workdir={self.workdir}"
     ask = ["solve", workdir, "--question=x"]
     self.assert_one_line(
-      self.run_console(*ask), "the config is missing", "--workdir of a run"
+      self.run_console(*ask),
+      f"there is no run in {self.workdir}, and the config is missing",
+      "--workdir of a run",
     )
     self.assert_untouched()
     self.bind("round_0")
+    self.assert_one_line(
+      self.run_console("report", f"{workdir}/round_0"),
+      f"did you mean {self.workdir}?, and",
+    )
     with (
       mock.patch.object(questions.Asking, "of") as opened,
       mock.patch.object(questions, "answer_one", return_value="said"),
