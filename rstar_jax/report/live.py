@@ -113,8 +113,11 @@ class Watch:
     began = time.monotonic()
     try:
       before, files = self._files, Snapshot(self.workdir, self._files)
+      if before and not set(before.folders()) <= set(files.folders()):
+        # A deleted round, or run, has no problems to show.
+        self._newest, before = Newest(self.workdir), None
       changed = files.changed(before)
-      if before is None or changed:
+      if before is None or changed or files.lacks(before):
         self._live(files, changed, began, first=before is None)
         self._read(files, changed)
       self._files = files

@@ -81,6 +81,10 @@ class Snapshot:
       name for name, version in self._files.items() if version != old.get(name)
     )
 
+  def lacks(self, before: "Snapshot") -> bool:
+    """Returns whether a file of another view is not there."""
+    return not before._files.keys() <= self._files.keys()
+
   def __contains__(self, name: str) -> bool:
     return name in self._files
 

@@ -6,6 +6,7 @@ import io
 import json
 import pathlib
 import re
+import shutil
 import threading
 from unittest import mock
 
@@ -13,7 +14,7 @@ from absl.testing import absltest, parameterized
 
 from rstar_jax.report import live
 from rstar_jax.report import trees as trees_lib
-from rstar_jax.storage import manifests, store
+from rstar_jax.storage import layout, manifests, store
 from tests import fake_gcs
 from tests.report import growing, workdirs
 
@@ -223,6 +224,25 @@ class WatchTest(parameterized.TestCase):
       store.write(self.folder / name, b"{}")
       self.assertEqual(watch.now()["error"], "")
       shown = watch.shown
+
+  def test_what_was_deleted_is_not_shown(self):
+    workdirs.write(self.folder)
+    first, second = self.folder / "round_1", self.folder / "round_2"
+    shutil.copytree(first, second, copy_function=shutil.copy)  # Newer.
+    watch = live.Watch(self.folder)
+    rounds = {each["round"] for each in self.problems(watch)}
+    self.assertEqual(rounds, {2})
+    self.assertLen(self.overview(watch)["solved"], 2)
+    (second / "trees" / layout.MANIFEST).unlink()
+    self.assertLen(self.overview(watch)["solved"], 1)
+    shutil.rmtree(second)
+    found = self.overview(watch)
+    self.assertEqual({each["round"] for each in self.problems(watch)}, {1})
+    self.assertEqual({each["round"] for each in found["live"]["samples"]}, {1})
+    shutil.rmtree(self.folder)
+    found = self.overview(watch)["live"]
+    self.assertEqual((found["begun"], found["samples"]), (False, []))
+    self.assertEqual(self.problems(watch), [])
 
   def test_what_was_not_written_by_anybody_we_know(self):
     workdirs.write(self.folder)
