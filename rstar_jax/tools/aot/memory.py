@@ -11,7 +11,6 @@ import dataclasses
 import jax.numpy as jnp
 from jax.sharding import AbstractMesh
 
-from rstar_jax.config import plugins
 from rstar_jax.config.schema import Config, MeshConfig, TrainConfig
 from rstar_jax.models import meshes, sharding
 from rstar_jax.models.config import ModelConfig
@@ -42,31 +41,10 @@ class Training:
   state: float
 
 
-def loaded(config: Config) -> tuple[bool, bool]:
-  """Returns whether a search loads its policy, and any reward model, itself.
-
-  Plugins load their own, and servers have theirs.
-  """
-  servers = config.servers
-  names = {each.ppm for each in config.rounds if each.annotation == "ppm"}
-  rewards = [
-    not plugins.names_one(name)
-    # Other names may be of published models.
-    and not (servers.ppm if _is_own(name) else servers.reward)
-    for name in (config.eval.reward_model, *names)
-  ]
-  return not (config.policy.backend or servers.policy), any(rewards)
-
-
-def _is_own(name: str) -> bool:
-  """Returns whether a name is surely of a PPM that this package trained."""
-  return not name or name.startswith("ppm:")
-
-
 def search(
   model: ModelConfig, config: Config, mesh: AbstractMesh
 ) -> report.Held:
-  """Returns the memory of a chip in a search, by the models of `loaded`.
+  """Returns the memory of a chip in a search; see `programs.loaded`.
 
   Args:
     model: of the policy and the PPM, with the dtypes of the search.
@@ -80,7 +58,7 @@ def search(
   rows = sizes.rows / sizes.shards
   logits = 4 * rows * model.vocab_size / mesh.shape["tensor"]
   held = report.held_by(model, config, mesh, {})
-  policy, reward = loaded(config)
+  policy, reward = programs.loaded(config)
   return report.Held(
     policy=held.policy * policy,
     value=held.value * reward,

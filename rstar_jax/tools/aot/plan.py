@@ -125,7 +125,8 @@ class Stage:
 def stages(config: Config, a: Assumptions) -> list[Stage]:
   """Counts the tokens of every stage that the run's chips compute.
 
-  The larger model at `remote.url`, which may search in round 1, is not counted.
+  The larger model at `remote.url`, which may search in round 1, is not counted,
+  and nor are models of servers and plugins; see `programs.loaded`.
 
   Args:
     config: of the run. Rounds beyond those of `a.unsolved` and `a.solved`
@@ -133,6 +134,7 @@ def stages(config: Config, a: Assumptions) -> list[Stage]:
     a: assumptions.
   """
   result = []
+  samples, scores = programs.loaded(config)
   for number, one in enumerate(config.rounds, 1):
     problems = a.problems
     reinforces = one.algorithm != "sft"
@@ -154,9 +156,9 @@ def stages(config: Config, a: Assumptions) -> list[Stage]:
         Stage(
           "search",
           number,
-          generated,
-          prompts * (1 + guided),
-          generated * a.scored * guided,
+          generated * samples,
+          prompts * (samples + guided * scores),
+          generated * a.scored * guided * scores,
         )
       )
     if reinforces:
@@ -175,7 +177,12 @@ def stages(config: Config, a: Assumptions) -> list[Stage]:
     test *= 2 * a.test_trajectories
     result += [
       Stage("ppm", number, trained=ppm),
-      Stage("test", number, generated=test, scored=a.scored * test),
+      Stage(
+        "test",
+        number,
+        generated=test * samples,
+        scored=a.scored * test * scores,
+      ),
     ]
   return result
 

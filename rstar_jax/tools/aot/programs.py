@@ -17,6 +17,7 @@ import optax
 from flax import nnx
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
+from rstar_jax.config import plugins
 from rstar_jax.config.schema import Config, TrainConfig
 from rstar_jax.hf import model_config as hf_config
 from rstar_jax.hf import published
@@ -62,6 +63,27 @@ def model_config(path: str, dtype: str) -> ModelConfig:
     )
   found = hf_config.from_fields(fields, path)
   return dataclasses.replace(found, dtype=dtype, param_dtype=dtype)
+
+
+def loaded(config: Config) -> tuple[bool, bool]:
+  """Returns whether a search loads its policy, and any reward model, itself.
+
+  Plugins load their own, and servers have theirs.
+  """
+  servers = config.servers
+  names = {each.ppm for each in config.rounds if each.annotation == "ppm"}
+  rewards = [
+    not plugins.names_one(name)
+    # Other names may be of published models.
+    and not (servers.ppm if _is_own(name) else servers.reward)
+    for name in (config.eval.reward_model, *names)
+  ]
+  return not (config.policy.backend or servers.policy), any(rewards)
+
+
+def _is_own(name: str) -> bool:
+  """Returns whether a name is surely of a PPM that this package trained."""
+  return not name or name.startswith("ppm:")
 
 
 def sizes_of(config: Config, shards: int) -> tuple[Sizes, Sizes]:

@@ -47,7 +47,7 @@ def of_chips(config: Config, where: Slice, grace: float) -> Findings:
     yield _divides(name, model, mesh)
   if mesh := made.get("search_mesh"):
     try:
-      if any(memory.loaded(config)):
+      if any(programs.loaded(config)):
         kernels_for(config.engine, model, mesh, "tpu")
     except ValueError as error:
       yield Finding("error", "engine", outside.one_line(error))
@@ -90,7 +90,7 @@ def _search_memory(
 ) -> Finding:
   """Checks that weights, pages and programs of the models here fit."""
   about, has = "search memory", where.chip.usable_bytes
-  here = sum(memory.loaded(config))
+  here = sum(programs.loaded(config))
   if not here:
     return Finding("ok", about, "no engine is here: servers have the models")
   if not config.engine.pages:
@@ -129,7 +129,7 @@ def _compared(
   needs, has = memory.whole(model), where.chip.usable_bytes
   parts = "a model, whole, to compare with its servers'"
   # The PPM is loaded last.
-  if servers.ppm and memory.loaded(config)[0] and config.engine.pages:
+  if servers.ppm and programs.loaded(config)[0] and config.engine.pages:
     needs += memory.search(model, config, mesh).total
     parts += ", beside the policy"
   advice = "set config.servers.compare=false, and no model is compared"
@@ -269,14 +269,18 @@ def _price(config: Config, model: ModelConfig, where: Slice) -> Findings:
   parts = ", ".join(
     f"{name} {hours:,.0f}" for name, hours in totals.items() if hours
   )
+  others = ""
+  if not all(programs.loaded(config)):
+    others = ", without what servers or plugins compute"
+  elif config.remote.url:
+    others = ", without the servers of round 1"
   yield Finding(
     "ok",
     "price",
     f"about {total:,.0f} chip-hours, {total / where.chips:,.0f} hours of "
     f"{where.name}: {parts}; for {assumed.problems:,} problems"
     f"{'' if known else ', as the paper has (config.train.count is 0)'}"
-    f"{', without the servers of round 1' if config.remote.url else ''}, the "
-    "paper's tests, half of the chips' peaks"
+    f"{others}, the paper's tests, half of the chips' peaks"
     f"{', as if slices were one' if where.slices > 1 else ''}: an estimate, in "
     "proportion to the problems (docs/results/aot.md)",
   )

@@ -65,7 +65,7 @@ class SearchTest(absltest.TestCase):
     servers, rounds = config.servers, config.rounds
 
     def loaded(here: str) -> None:
-      found = memory.loaded(config)
+      found = programs.loaded(config)
       self.assertEqual(found, ("policy" in here, "reward" in here))
 
     loaded("policy, reward")

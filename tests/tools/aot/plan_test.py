@@ -12,6 +12,7 @@ from rstar_jax.config.schema import (
   ReinforceConfig,
   RemoteConfig,
   RoundConfig,
+  ServersConfig,
 )
 from rstar_jax.tools.aot import chips, cost, plan, programs
 
@@ -139,6 +140,20 @@ class PlanTest(absltest.TestCase):
     kept = dict(self.stages)
     del kept[1, "search"]
     self.assertEqual(found, kept)
+
+  def test_what_servers_compute(self):
+    found = self.found(*_ROUNDS, servers=ServersConfig(ppm="http://a/v1"))
+    for name in ("search", "test"):
+      mine, all_ = found[2, name], self.stages[2, name]
+      self.assertEqual((mine.generated, mine.scored), (all_.generated, 0))
+    # The prompts of the policy alone.
+    self.assertEqual(found[2, "search"].prefilled, 1000 * 2 * 100)
+    both = ServersConfig(policy="http://b/v1", ppm="http://a/v1")
+    found = self.found(*_ROUNDS, servers=both)
+    for (_, name), each in found.items():
+      computed = each.generated, each.prefilled, each.scored
+      self.assertEqual(computed, (0, 0, 0))
+      self.assertEqual(each.trained > 0, name in ("sft", "ppm"))
 
   def test_tests(self):
     total = 500 * 5453 + 30 * 15693 + 40 * 14544 + 675 * 7889

@@ -254,6 +254,11 @@ class SizesTest(parameterized.TestCase):
     self.assertIn("without the servers of round 1", said)
     page = (_ROOT / "docs" / "reproducing.md").read_text()
     self.assertIn(said.partition(", test")[0], page)
+    self.assertNotIn("plugins", said)
+    config.servers.policy = config.servers.ppm = "http://a/v1"
+    said = found(config, "v5e-16")["price"][1]
+    self.assertIn("without what servers or plugins compute", said)
+    self.assertIn("v5e:4x4: sft 896, ppm 1,503; for", said)
     # The cheapest thing to try first.
     config = qwen2_5_math_7b.get_config()
     config.extract.sft_source = config.extract.pairs_source = "a.json"
