@@ -18,7 +18,7 @@ from rstar_jax.pipeline.solve import Asked, Solution
 from rstar_jax.report import trees
 from rstar_jax.serve import access, answers, page, wire
 from rstar_jax.serve.metrics import Metrics
-from rstar_jax.serve.service import Event, Service
+from rstar_jax.serve.service import Event, Service, stopping
 from rstar_jax.serve.wire import Refused, Served
 
 # Most bytes of a request, and most seconds for a client to send it.
@@ -77,7 +77,11 @@ class App(Starlette):
       try:
         token = "" if free else self._token
         access.check(request.headers, token, self._hosts)
-        return await call(request)
+        try:
+          return await call(request)
+        except asyncio.CancelledError:
+          # The server ends before the client has sent its request.
+          raise stopping() from None
       except Refused as error:
         self._metrics.refused(error.status)
         return refusal(error)
@@ -257,7 +261,7 @@ class _Stream(StreamingResponse):
       # Later than the request's own deadline, which ends it with an event.
       async with asyncio.timeout(self._seconds + BODY_SECONDS):
         await super().__call__(scope, receive, send)
-    except TimeoutError:
+    except (TimeoutError, asyncio.CancelledError):  # Or the server ends.
       scope["state"]["abort"]()
       await asyncio.sleep(0)  # Lets the lost connection be noticed.
     finally:

@@ -171,7 +171,7 @@ class Service:
         except TimeoutError:
           event = None
       if stop.cancelled():
-        raise _late(self.limits.seconds) if late else _stopping()
+        raise _late(self.limits.seconds) if late else stopping()
       if error := job.exception():
         logging.error("a request failed", exc_info=error)
         raise Refused(
@@ -200,7 +200,7 @@ class Service:
       Refused: there is no room, or the server stops.
     """
     if self.stopping:
-      raise _stopping()
+      raise stopping()
     if len(self._open) >= self.limits.places + self.limits.line:
       seconds = sum(self._took) / len(self._took)
       after = math.ceil(seconds * (1 + len(self._open) / self.limits.places))
@@ -288,7 +288,8 @@ def _late(seconds: float) -> Refused:
   )
 
 
-def _stopping() -> Refused:
+def stopping() -> Refused:
+  """Returns the refusal of what the end of the server leaves unanswered."""
   return Refused(
     "the server is stopping", 503, headers={"Retry-After": str(_RETRY)}
   )

@@ -16,6 +16,35 @@ from tests.serve.served import until
 USER = [{"role": "user", "content": served.QUESTION}]
 
 
+class LazyCase(served.ServedCase):
+  """A test with clients that say nothing, or read nothing."""
+
+  def lazy(self, body: bytes = b"", length: int = 0) -> socket.socket:
+    """Returns a connection that has sent no more than this."""
+    found = socket.socket()
+    self.addCleanup(found.close)
+    found.settimeout(60)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    found.connect(("127.0.0.1", self.port))
+    if body:
+      found.sendall(
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n%s" % (length or len(body), body)
+      )
+    return found
+
+  def unread(self) -> socket.socket:
+    """Returns a connection with an answer of more than sockets hold."""
+    options = tuple(f"x += {i}  # {'a' * 1_000_000}" for i in (1, 2, 3))
+    self.addCleanup(self.policy.set, "options", self.policy.options)
+    self.policy.set("options", options)
+    body = {"messages": USER, "stream": True, "tree": True}
+    found = self.lazy(json.dumps(body).encode())
+    until(lambda: self.service.running)
+    return found
+
+
 class ClientsTest(served.ServedCase):
   limits = service.Limits(places=3, line=2, seconds=600.0)
 
@@ -54,7 +83,7 @@ class ClientsTest(served.ServedCase):
     self.assertLessEqual(served.open_files(), files)
 
 
-class LazyTest(served.ServedCase):
+class LazyTest(LazyCase):
   """Clients that say nothing, or read nothing, for too long."""
 
   limits = service.Limits(places=3, line=2, seconds=1.0)
@@ -64,21 +93,6 @@ class LazyTest(served.ServedCase):
     for module, name in ((app, "BODY_SECONDS"), (server, "HEAD_SECONDS")):
       cls.enterClassContext(mock.patch.object(module, name, 0.5))
     super().setUpClass()
-
-  def lazy(self, body: bytes = b"", length: int = 0) -> socket.socket:
-    """Returns a connection that has sent no more than this."""
-    found = socket.socket()
-    self.addCleanup(found.close)
-    found.settimeout(60)
-    found.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    found.connect(("127.0.0.1", self.port))
-    if body:
-      found.sendall(
-        b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
-        b"Content-Type: application/json\r\n"
-        b"Content-Length: %d\r\n\r\n%s" % (length or len(body), body)
-      )
-    return found
 
   def test_a_request_that_does_not_begin(self):
     silent, halting = self.lazy(), self.lazy()
@@ -92,13 +106,7 @@ class LazyTest(served.ServedCase):
     self.assertIn(b" 408 ", halting.recv(1000))
 
   def test_an_answer_that_is_not_read(self):
-    # More than sockets hold.
-    options = tuple(f"x += {i}  # {'a' * 1_000_000}" for i in (1, 2, 3))
-    self.addCleanup(self.policy.set, "options", self.policy.options)
-    self.policy.set("options", options)
-    body = {"messages": USER, "stream": True, "tree": True}
-    lazy = self.lazy(json.dumps(body).encode())
-    until(lambda: self.service.running)
+    lazy = self.unread()
     until(lambda: not self.server.server_state.connections)
     until(lambda: self.service.idle)
     found = b""
@@ -108,7 +116,7 @@ class LazyTest(served.ServedCase):
     self.assertNotIn(b"[DONE]", found)
 
 
-class StopTest(served.ServedCase):
+class StopTest(LazyCase):
   def test_requests_end_and_new_ones_are_refused(self):
     self.policy.go.clear()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -140,6 +148,18 @@ class StopTest(served.ServedCase):
       self.assertIn("stopping", found["error"]["message"])
       self.policy.go.set()
     self.thread.join(60)
+    type(self).start()
+
+  def test_clients_that_hang_at_the_end(self):
+    self.server.config.timeout_graceful_shutdown = 0.5
+    halting = self.lazy(b"{", 99)
+    self.unread()
+    until(lambda: not self.service.running)
+    with self.assertLogs("uvicorn.error", "ERROR") as logged:
+      self.server.stop()
+      self.assertIn(b" 503 ", halting.recv(1000))
+      self.thread.join(60)
+    self.assertNotIn("Traceback", "".join(logged.output))
     type(self).start()
 
 
