@@ -280,13 +280,20 @@ class Comparison:
         for answer in (one, two)
       ]
       return self._ordered(*order)
-    other = two if one.kind == "record" else one
-    if other.kind not in ("tuple", "list", "bracket") or other.name:
+    record, other = (one, two) if one.kind == "record" else (two, one)
+    if other.kind not in ("tuple", "list", "bracket"):
       return False
-    letters = {each.name[:1] for each in (*one.parts, *two.parts) if each.name}
+    parts = list(record.parts)
+    if other.name:  # "(x,y)=(1,2)" against "x=1, y=2"
+      names = other.name.strip("()").split(",")
+      if sorted(names) != sorted(each.name for each in parts):
+        return False
+      parts.sort(key=lambda each: names.index(each.name))
+    sides = [parts if each is record else each.parts for each in (one, two)]
+    letters = {each.name[:1] for side in sides for each in side if each.name}
     if other.kind == "list" and len(letters) == 1:
-      return self._unordered(one.parts, two.parts)  # "x_1=2, x_2=3"
-    return self._ordered(one.parts, two.parts)
+      return self._unordered(*sides)  # "x_1=2, x_2=3"
+    return self._ordered(*sides)
 
   def _intervals(self, one: Answer, two: Answer) -> bool | None:
     pieces = []

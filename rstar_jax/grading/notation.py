@@ -122,7 +122,12 @@ _BRACED_SIGN = re.compile(r"(?<![\^_\\])\{\s*([-+:=<>])\s*\}")
 # Braces around a number or symbol that is not an argument: "2 {\pi}".
 _BRACED_SYMBOL = re.compile(
   r"(?:(?<=[-+*/=<>(,.{\s])|^)(?<!\\)\{(\\[a-zA-Z]+|[a-zA-Z]|\d+)\}"
-  r"|(?<=\d)(?<!(?:frac|inom)\d)\{(\\[a-zA-Z]+)\}"
+  r"|(?<=\d)\{(\\[a-zA-Z]+)\}"
+)
+# Commands of two arguments, and an argument that needs no braces.
+_PAIR = re.compile(r"(?<!\\)\\(?:frac|binom)(?![a-zA-Z])")
+_TOKEN = re.compile(
+  rf"\d|[a-zA-Z]|\\(?:{'|'.join(_GREEK.values())})(?![a-zA-Z])"
 )
 # The lines of a system of equations.
 _LINES = (
@@ -159,11 +164,14 @@ def tidy(answer: str) -> str:
   if "\\" in text:
     text = _spaces(text)
   text = re.sub(r"(?:(?<!\\)\\ |~|(?<!\\)\s)+", " ", text)
+  if "\\" in text:
+    text = _arguments(text)
   if "{" in text:
     text = _BRACED_SYMBOL.sub(r"\1\2 ", _BRACED_SIGN.sub(r"\1", text))
   if "\\" in text:
     text = _commands(text)
   text = text.replace("<=", "\\le ").replace(">=", "\\ge ")
+  text = re.sub(r"(?<=[,\s])\.\.\.", r"\\ldots ", text)
   text = re.sub(r"(?<![\d)])!=", r"\\ne ", text).replace("\\%", "%")
   text = re.sub(r"(?<=\d)\{,\}(?=\d{3})", ",", text)
   if "_" in text:
@@ -172,7 +180,11 @@ def tidy(answer: str) -> str:
     )
   text = printed.to_latex(text)
   if "\\" in text:
-    text = re.sub(r"\\sqrt(\[\d+\])?\s*(\d+|[a-zA-Z])", r"\\sqrt\1{\2}", text)
+    text = re.sub(
+      rf"\\(sqrt(?:\[\d+\])?|pmod)\s*(\d+|{_TOKEN.pattern})",
+      r"\\\1{\2}",
+      text,
+    )
   text = _MULTIPLE.sub(_multiplied, text)
   if "^" in text:
     text = re.sub(r"\^\s*\{\s*\\circ\s*\}", r"^\\circ ", text)
@@ -204,22 +216,40 @@ def _spaces(text: str) -> str:
   return _STYLE.sub("", text)
 
 
+def _arguments(text: str) -> str:
+  r"""Converts "\dfrac 1x" to "\frac{1}{x}", and "2^\frac12" to braces, too."""
+  text = re.sub(r"\\[dtc]frac", r"\\frac", text)
+  text = re.sub(r"\\[dt]binom", r"\\binom", text)
+  # Those within an argument come first.
+  for command in reversed(list(_PAIR.finditer(text))):
+    at = command.end()
+    for _ in range(2):
+      rest = text[at:].lstrip()
+      if token := _TOKEN.match(rest):
+        rest = f"{{{token[0]}}}{rest[token.end() :]}"
+      end = brackets.closing_brace(rest, 1) if rest[:1] == "{" else None
+      if end is None:
+        break
+      text = text[:at] + rest
+      at += end + 1
+    else:
+      before, pair = text[: command.start()], text[command.start() : at]
+      if before.endswith("^"):
+        text = f"{before}{{{pair}}}{text[at:]}"
+  return text
+
+
 def _commands(text: str) -> str:
   """Replaces commands of equal meaning by one of them."""
   text = re.sub(r"^(?:\\quad )+|(?:\\quad ?)+$", "", text.strip())
   text = re.sub(r"\\[lr]vert(?![a-z])|\\mid(?![a-z])", "|", text)
-  text = re.sub(r"\\[dtc]frac", r"\\frac", text)
-  text = re.sub(r"\\[dt]binom", r"\\binom", text)
   text = re.sub(r"\\(le|ge|ne)q?(?:slant)?(?![a-z])", r"\\\1 ", text)
+  text = re.sub(r"\\lt(?![a-z])", "<", re.sub(r"\\gt(?![a-z])", ">", text))
+  text = re.sub(r"\\[cd]?dots(?![a-z])", r"\\ldots", text)
   text = text.replace("\\varnothing", "\\emptyset")
   text = re.sub(r"\\(?:times|ast)(?![a-z])", r"\\cdot", text)
   text = re.sub(r"\\deg(?:ree)?(?![a-z])", r"^\\circ ", text)
   text = re.sub(r"(?<=\d),\s*(?:\\!)+(?=\d{3})", ",", text)
-  if "\\frac" in text:
-    # Fractions and roots that lack braces.
-    text = re.sub(r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}", text)
-    text = re.sub(r"\\frac\s*(\d)\s*\{", r"\\frac{\1}{", text)
-    text = re.sub(r"(\\frac\{(?:[^{}]|\{[^{}]*\})*\})\s*(\d)", r"\1{\2}", text)
   text = re.sub(r"\{([^{}]*)\\over(?![a-z])([^{}]*)\}", r"\\frac{\1}{\2}", text)
   if "\\choose" in text:
     text = re.sub(r"\{?([^{}]*)\\choose([^{}]*)\}?", r"\\binom{\1}{\2}", text)
