@@ -15,7 +15,7 @@ _SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500)
 _COUNTED = {
   "generated_tokens": "Tokens that the policy has written.",
   "scored_tokens": "Tokens that the reward model has computed.",
-  "device_seconds": "Seconds in which a model has computed.",
+  "device_seconds": "Seconds in which a model has computed or compiled.",
   "pages_dropped": "Pages of keys and values dropped for want of free ones.",
 }
 _NOW = {
