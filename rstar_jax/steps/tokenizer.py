@@ -159,7 +159,8 @@ class HfTokenizer:
   def encode(self, text: str) -> list[int]:
     # The library takes valid Unicode only, and a user's text may be invalid.
     text = outside.valid(text)
-    return self._tokenizer.encode(text, add_special_tokens=False)
+    # Not verbose: else it warns of lengths, which the caller checks.
+    return self._tokenizer.encode(text, add_special_tokens=False, verbose=False)
 
   def decode(self, ids: Sequence[int]) -> str:
     return self._tokenizer.decode(

@@ -44,6 +44,11 @@ class HfTokenizerTest(parameterized.TestCase):
     with self.assertRaises(KeyError):
       tokenizer.id_of("<no_marker>")
 
+  def test_a_long_text_is_no_reason_to_warn(self):
+    tokenizer = tokenizer_lib.HfTokenizer(FOLDER)
+    with self.assertNoLogs("transformers", "WARNING"):
+      self.assertGreater(len(tokenizer.encode("1 " * 999)), 999)
+
   def test_the_folder_says_how_it_is_read(self):
     # With the class that others take, who have only the folder.
     theirs = transformers.AutoTokenizer.from_pretrained(FOLDER)
