@@ -35,8 +35,9 @@ find_python() {
 
 commit() { cat rstar_run/commit 2>/dev/null || echo none; }
 
-# The lock is held by the process that waits for the run, and by the run.
-is_running() { ! flock --nonblock rstar_run/lock true; }
+# The lock is held by the process that waits for the run, and by the run. Looks
+# share it, or one would take another for a run.
+is_running() { ! flock --shared --nonblock rstar_run/lock true; }
 
 setup() {
   if [[ "$(commit)" == "$1" ]]; then
@@ -131,7 +132,7 @@ stop() {
   fi
   touch rstar_run/stopped
   kill -TERM "$(cat rstar_run/pid)"
-  if flock --timeout "$STOP_SECONDS" rstar_run/lock true; then
+  if flock --shared --timeout "$STOP_SECONDS" rstar_run/lock true; then
     tell "has ended"
   else
     tell "is still running after $STOP_SECONDS s: see its log" >&2

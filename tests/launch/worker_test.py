@@ -1,5 +1,6 @@
 """worker.sh and pod.sh: processes, signals and exit statuses, for real."""
 
+import fcntl
 import os
 import pathlib
 import signal
@@ -58,6 +59,11 @@ class WorkerTest(absltest.TestCase):
     self.worker("run", "--a=b c")
     self.await_state("done", "--a=b c")
     self.await_state("idle", "--a=b", "c")  # That is another command.
+    with (self.home / "rstar_run" / "lock").open() as lock:
+      # As a second look at the same time does: that of `keep`, say.
+      fcntl.flock(lock, fcntl.LOCK_SH)
+      self.assertEqual(self.worker("state", "--a=b c"), "w-0: done")
+      self.assertEqual(self.worker("stop"), "w-0: nothing is running")
     log = (self.home / "rstar_run" / "log").read_text()
     self.assertEqual(log.count("a line of the run"), 3)
 
