@@ -38,6 +38,10 @@ class NotebookTest(absltest.TestCase):
     )
     self.assertIn(f"7 rows of {solutions}", outcome.printed)
     self.assertIn(f"20 rows of {pairs}", outcome.printed)
+    # So that a run is not continued with another number of rows.
+    extract = json.loads((folder / "run/config.json").read_text())["extract"]
+    for name in ("sft", "ppm"):
+      self.assertIn(str(folder / f"run_data/{name}-20.jsonl"), extract.values())
     self.assertIn("20 pairs, 10 of steps", outcome.printed)
     self.assertRegex(
       outcome.printed, r"(?m)^preferred [+-]0\.\d{3}, other [+-]0\.\d{3}$"
