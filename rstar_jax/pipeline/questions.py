@@ -41,14 +41,7 @@ from rstar_jax.data.rows import ProblemError
 from rstar_jax.grading import judging
 from rstar_jax.pipeline import backends, models, solve
 from rstar_jax.pipeline.context import Context
-from rstar_jax.pipeline.solve import (
-  NO_ANSWER,
-  Asked,
-  Budget,
-  Method,
-  Solution,
-  Solver,
-)
+from rstar_jax.pipeline.solve import Asked, Budget, Method, Solution, Solver
 from rstar_jax.storage import json_io, manifests, metrics, stopping, store
 from rstar_jax.tasks.task import MATH, Task
 from rstar_jax.types import Problem
@@ -141,9 +134,10 @@ def answer_one(asking: Asking, question: str) -> str:
   Raises:
     ValueError: no candidate reached an answer.
   """
-  solution = _solve(asking, question)
+  question = outside.valid(question)
+  solution = asking.solver.one(asking.asked(question))
   if solution.answer is None:
-    raise ValueError(NO_ANSWER)
+    raise ValueError(asking.solver.why_none(question))
   return solution.render()
 
 
@@ -195,9 +189,10 @@ def _answer(
     graded: collections.deque[concurrent.futures.Future] = collections.deque()
 
     def grade(problem: Problem, solution: Solution) -> None:
-      answers.write(
-        _row(problem, solution, _is_right(context, problem, solution))
-      )
+      row = _row(problem, solution, _is_right(context, problem, solution))
+      if solution.answer is None:
+        row["error"] = solver.why_none(problem.question)
+      answers.write(row)
 
     def found(index: int, solution: Solution) -> None:
       graded.append(graders.submit(grade, problems[index], solution))
@@ -236,14 +231,13 @@ def _is_right(
 def _row(
   problem: Problem, solution: Solution, right: bool | None
 ) -> dict[str, Any]:
-  row = {
+  return {
     "id": problem.id,
     "question": problem.question,
     "right": right,
     **solution.to_record(),
     "seconds": solution.seconds and round(solution.seconds, 3),
   }
-  return row | ({"error": NO_ANSWER} if solution.answer is None else {})
 
 
 def read(source: str, config: DataConfig, task: Task = MATH) -> list[Row]:
@@ -420,18 +414,9 @@ def converse(asking: Asking) -> None:
 
 
 def _turn(asking: Asking, question: str) -> str:
-  solution = _solve(asking, question)
+  question = outside.valid(question)
+  solution = asking.solver.one(asking.asked(question))
   if solution.answer is None:
-    return NO_ANSWER
+    return asking.solver.why_none(question)
   took = f" in {solution.seconds:.1f} s" if solution.seconds else ""
   return f"{solution.render()} ({solution.tokens} tokens{took})"
-
-
-def _solve(asking: Asking, question: str) -> Solution:
-  solutions: list[Solution] = []
-  asking.solver.solve(
-    [asking.asked(outside.valid(question))],
-    lambda _, solution: solutions.append(solution),
-    1,
-  )
-  return solutions[0]

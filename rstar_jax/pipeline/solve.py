@@ -211,11 +211,13 @@ def solve(context: Context, round_: int, question: str) -> Solution:
   """Answers one question with the models of a round; see `solve_all`.
 
   Raises:
-    ValueError: no candidate of the search reached an answer.
+    ValueError: no candidate of the search reached an answer; see
+      `Solver.why_none`.
   """
-  (solution,) = solve_all(context, round_, [question])
-  if solution is None:
-    raise ValueError(NO_ANSWER)
+  solver = Solver(context, round_)
+  solution = solver.one(Asked(question, solver.budget(), context.config.seed))
+  if solution.answer is None:
+    raise ValueError(solver.why_none(question))
   return solution
 
 
@@ -288,6 +290,17 @@ class Solver:
     prompt = self._context.task.few_shot if few_shot else tokenizer.prompt
     return len(tokenizer.bos_ids) + len(tokenizer.encode(prompt(question)))
 
+  def why_none(self, question: str) -> str:
+    """Returns why no candidate for a question reached an answer."""
+    tokens, most = self.prompt_tokens(question), self.longest_prompt
+    # A plugin has limits of its own.
+    if tokens <= most or self._config.policy.backend:
+      return NO_ANSWER
+    return (
+      f"the question has {tokens} tokens with its prompt, and "
+      f"config.engine.max_prefix_tokens is {most}: shorten it, or give more"
+    )
+
   def cut(self, text: str, tokens: int) -> int:
     """Returns the number of characters in the first tokens of a text."""
     tokenizer = self._context.tokenizer
@@ -317,6 +330,12 @@ class Solver:
   def in_flight(self, budget: Budget) -> int:
     """Returns how many questions of a budget to keep in flight."""
     return budget.source.in_flight(self._config.eval.search, budget.samples)
+
+  def one(self, asked: Asked) -> Solution:
+    """Answers one question; see `solve`."""
+    solutions: list[Solution] = []
+    self.solve([asked], lambda _, solution: solutions.append(solution), 1)
+    return solutions[0]
 
   def solve(
     self,

@@ -178,6 +178,20 @@ class QuestionsTest(SolvingCase, parameterized.TestCase):
       self.assertStartsWith(row["error"], "no candidate reached an answer")
       self.assertGreater(row["tokens"], 0)
 
+  def test_a_question_that_is_too_long(self):
+    self.device.policy = mock.Mock(side_effect=never_done)
+    self.device.policy.block = never_done
+    long = "How many are four? " * 100
+    most = self.config.engine.max_prefix_tokens
+    said = rf"^the question has \d{{3}} tokens .*max_prefix_tokens is {most}:"
+    (row,) = self.ask({"question": long})
+    self.assertRegex(row["error"], said)
+    asking = questions.Asking.of(self.context, 1)
+    with self.assertRaisesRegex(ValueError, said):
+      questions.answer_one(asking, long)
+    with self.assertRaisesRegex(ValueError, said):
+      solve.solve(self.context, 1, long)
+
   def test_two_processes(self):
     self.ask({"question": "four"})
     asking = questions.Asking.of(self.context, 1)
