@@ -165,8 +165,8 @@ def _training(
   rows = train.batch_size // train.accumulate
   parts = f"{train.accumulate} micro-batches of {rows} rows"
   advice = (
-    "share the state by a larger config.train_mesh.fsdp, of more chips if need "
-    f"be, or train less with {field}.lora_rank"
+    "share it by a larger config.train_mesh.fsdp or tensor, of more chips if "
+    f"need be, or train less with {field}.lora_rank"
   )
   if smaller := _smaller(head, model, train, mesh, has):
     settings = []
