@@ -195,7 +195,13 @@ def ahead(votes: Iterable[float]) -> float:
   """
   first, second, *_ = (*sorted(map(int, votes), reverse=True), 0, 0)
   coins = first + second + 1
-  return sum(math.comb(coins, i) for i in range(first + 1)) / 2**coins
+  # Fewer heads than `second + 1` and more than `first` are equally likely, and
+  # what is between has as few terms as the lead.
+  between, ways = 0, math.comb(coins, second)
+  for heads in range(second + 1, first + 1):
+    ways = ways * (coins - heads + 1) // heads
+    between += ways
+  return (2**coins + between) / 2 ** (coins + 1)
 
 
 def leads(weights: Mapping[Hashable, float], left: float) -> bool:
