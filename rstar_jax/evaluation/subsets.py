@@ -10,7 +10,6 @@ stopped early: there the first k are taken.
 import functools
 import itertools
 import math
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -23,6 +22,8 @@ from rstar_jax.grading.voting import vote_key
 
 # Up to this many subsets are all tried; of more, this many are drawn.
 _TRIED = 128
+# Numbers of votes that are less likely are left out.
+_NEGLIGIBLE = 1e-18
 
 
 def exchangeable(record: Record) -> bool:
@@ -133,24 +134,42 @@ def _wins(own: int, others: tuple[int, ...], silent: int, units: int) -> float:
     own: size of the group.
     others: sizes of the other groups.
     silent: number of units without a vote.
-    units: size of the subset.
+    units: size of the subset, below the number of all units.
   """
-  ways = 0.0
-  for votes in range(1, min(own, units) + 1):
-    # (votes left, tied groups) -> ways to choose from the other groups.
-    states = Counter({(units - votes, 0): math.comb(own, votes)})
-    for size in others:
-      after: Counter = Counter()
-      for (left, tied), way in states.items():
-        for given in range(min(size, votes, left) + 1):
-          state = left - given, tied + (given == votes)
-          after[state] += way * math.comb(size, given)
+  # If each unit is drawn by itself, the votes of groups are independent; given
+  # the number drawn, all subsets are equally likely.
+  count = own + sum(others) + silent
+  drawn = functools.partial(_binomial, chance=units / count)
+  total = 0.0
+  likely = drawn(own)[: units + 1] > _NEGLIGIBLE
+  likely[0] = False  # Without a vote no group wins.
+  for votes in np.flatnonzero(likely):
+    rivals = [size for size in others if size >= votes]
+    # The rest cannot win, however many of its votes are drawn.
+    rest = drawn(count - own - sum(rivals))
+    left = units - votes
+    # [tied groups, units drawn] -> probability.
+    states = np.zeros((1, left + 1))
+    states[0, : len(rest)] = rest[: left + 1]
+    for chances in map(drawn, rivals):
+      after = np.zeros((len(states) + 1, left + 1))
+      for given in range(min(votes, left) + 1):
+        to = after[1:] if given == votes else after[:-1]
+        to[:, given:] += chances[given] * states[:, : left + 1 - given]
       states = after
-    ways += sum(
-      way * math.comb(silent, left) / (1 + tied)
-      for (left, tied), way in states.items()
-    )
-  return ways / math.comb(sum(others) + own + silent, units)
+    ties = np.arange(1, 1 + len(states))
+    total += drawn(own)[votes] * np.sum(states[:, left] / ties)
+  return min(float(total / drawn(count)[units]), 1.0)
+
+
+@functools.lru_cache(maxsize=4096)
+def _binomial(count: int, chance: float) -> np.ndarray:
+  """Returns the probabilities that 0, 1, ... of `count` units are drawn."""
+  numbers = np.arange(count + 1)
+  # Logarithms, since the binomial coefficients of 1030 exceed a float.
+  ways = np.append(0.0, np.cumsum(np.log(numbers[:0:-1] / numbers[1:])))
+  drawn, left = numbers * math.log(chance), numbers[::-1] * math.log1p(-chance)
+  return np.exp(ways + drawn + left)
 
 
 def _share_right(

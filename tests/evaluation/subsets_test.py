@@ -1,6 +1,8 @@
 """Accuracies over subsets, against all orders in which units might come."""
 
+import fractions
 import itertools
+import math
 
 import numpy as np
 from absl.testing import absltest, parameterized
@@ -134,6 +136,28 @@ class SubsetsTest(parameterized.TestCase):
     # Both right in 1 of 6, one right and a tie in 4.
     self.assertAlmostEqual(subsets.right(made, "majority", 2, seed=0), 3 / 6)
     self.assertAlmostEqual(subsets.tokens(made, 3), 3.0)
+
+  @parameterized.parameters(1, 3, 1024, 2040)
+  def test_of_thousands_of_samples(self, units):
+    # As many as 64 rollouts of 32 candidates cost; 1024 of them can be chosen
+    # in more ways than a float holds.
+    right, wrong, failed = 960, 1080, 8
+    count = right + wrong + failed
+    made = record(
+      "a", "samples", [RIGHT] * right + [WRONG] * wrong, list(range(count))
+    )
+    for each in made["trajectories"][right:]:
+      each["answer"] = "9"
+    twice = 0
+    for silent in range(min(failed, units) + 1):
+      votes = units - silent
+      for ours in range(max(votes - wrong, 0), min(right, votes) + 1):
+        ways = math.comb(right, ours) * math.comb(wrong, votes - ours)
+        share = (2 * ours > votes) + (2 * ours >= votes > 0)
+        twice += share * ways * math.comb(failed, silent)
+    expected = fractions.Fraction(twice, 2 * math.comb(count, units))
+    found = subsets.right(made, "majority", units, seed=0)
+    self.assertAlmostEqual(found, float(expected), places=10)
 
   def test_what_depends_on_its_order_is_taken_as_it_came(self):
     for made in (
