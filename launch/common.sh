@@ -158,10 +158,17 @@ check() {
   local args=()
   while (($#)); do
     case "$1" in
-      --config*=* | --grace=*) args+=("$1") ;;
-      --config* | --grace) args+=("$1" "${2:-}") && shift ;;
+      --config*=* | --noconfig.* | --grace=*) args+=("$1") ;;
+      --config* | --grace)
+        args+=("$1")
+        # A truth value has none.
+        if [[ $# -gt 1 && "$2" != --* ]]; then
+          args+=("$2")
+          shift
+        fi
+        ;;
     esac
-    shift || break
+    shift
   done
   require TPU_TYPE CONFIG
   require_workdir

@@ -81,6 +81,9 @@ class GkeTest(parameterized.TestCase):
     stage = ["--stage=study", "--round=1"], ["--stage", "sft", "--round", "2"]
     self.gke("run", *stage[0], "--config.seed=1")
     self.gke("check", "--config.seed=1", *stage[1], "--grace", "9")
+    # A truth value may be alone, and so has no word after it.
+    truths = ["--config.engine.warm_up", "--noconfig.eval.early_stop"]
+    self.gke("check", truths[0], *stage[0], *truths[::-1])
     self.assertLen(self.cloud.calls(), 2)
     self.assertIn(" ".join(stage[0]), " ".join(self.cloud.calls()[-1]))
     asked = "check --config=configs/tiny.py --topology=v5litepod-16"
@@ -88,7 +91,10 @@ class GkeTest(parameterized.TestCase):
       self.cloud.checked(),
       [f"{asked} --workdir=gs://bucket/a b"]
       + [f"{asked} --workdir=gs://bucket/a b --config.seed=1"]
-      + [f"{asked} --workdir=gs://bucket/a b --config.seed=1 --grace 9"],
+      + [f"{asked} --workdir=gs://bucket/a b --config.seed=1 --grace 9"]
+      + [
+        f"{asked} --workdir=gs://bucket/a b {truths[0]} {truths[1]} {truths[0]}"
+      ],
     )
 
   def test_run_with_an_image_of_ones_own(self):
