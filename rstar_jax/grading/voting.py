@@ -1,5 +1,6 @@
 """Decides which answers vote together."""
 
+import functools
 import io
 import re
 import tokenize
@@ -11,6 +12,8 @@ from rstar_jax.grading import answer_types, conditions, notation, parsing
 _LINE_END = re.compile(r"[^,\s]\s*\n")
 
 
+# The tables of a study ask for a problem's few answers again and again.
+@functools.lru_cache(maxsize=4096)
 def vote_key(answer: str) -> Hashable:
   """Returns a key: answers with equal keys vote together.
 
