@@ -94,7 +94,9 @@ def _encode(
 ) -> Moment:
   sizes = jnp.abs(values)
   scales = jnp.max(sizes, axis=-1, keepdims=True)
-  exact = most * (sizes / jnp.maximum(scales, 1e-38)) ** (1 / power)
+  # The least normal number, since devices take a smaller one for 0.
+  least = jnp.finfo(jnp.float32).tiny
+  exact = most * (sizes / jnp.maximum(scales, least)) ** (1 / power)
   codes = jnp.floor(exact + _uniform(values.shape, salt))
   if dtype == jnp.uint8:
     # A nonzero denominator is not rounded to zero.
