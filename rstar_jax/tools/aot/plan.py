@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rstar_jax.config.schema import Config, RoundConfig
+from rstar_jax.inference.sizes import Sizes
 from rstar_jax.models import meshes
 from rstar_jax.models.config import ModelConfig
 from rstar_jax.tools.aot import cost, programs
@@ -218,7 +219,7 @@ def step_of(
       accumulate=training.accumulate,
     )
     return rows * length, work
-  sizes, _ = programs.sizes_of(config, shards)
+  sizes = Sizes.of(config.engine, shards, config.engine.max_new_tokens)
   candidates = max(each.candidates for each in config.rounds)
   own = a.step_tokens / 2
   samples = name in ("decode", "few")

@@ -268,9 +268,13 @@ class SizesTest(parameterized.TestCase):
 
   def test_pages_that_the_engine_chooses(self):
     findings = found(tiny.get_config(), "v5e-4")
-    self.assertEqual(
-      self.levels(findings, "warning"), {"search memory", "price"}
-    )
+    self.assertEqual(self.levels(findings, "warning"), {"search memory"})
+    self.assertIn("for 200 problems", findings["price"][1])
+    # The price does not depend on their number.
+    config = qwen2_5_math_7b.get_config()
+    price = found(config, "v5e-16")["price"]
+    config.engine.pages = 0
+    self.assertEqual(found(config, "v5e-16")["price"], price)
 
   def test_a_model_whose_sizes_are_not_known(self):
     config = Config()
