@@ -283,16 +283,17 @@ class Comparison:
     record, other = (one, two) if one.kind == "record" else (two, one)
     if other.kind not in ("tuple", "list", "bracket"):
       return False
-    parts = list(record.parts)
-    if other.name:  # "(x,y)=(1,2)" against "x=1, y=2"
-      names = other.name.strip("()").split(",")
-      if sorted(names) != sorted(each.name for each in parts):
-        return False
-      parts.sort(key=lambda each: names.index(each.name))
-    sides = [parts if each is record else each.parts for each in (one, two)]
+    sides = [one.parts, two.parts]
     letters = {each.name[:1] for side in sides for each in side if each.name}
     if other.kind == "list" and len(letters) == 1:
-      return self._unordered(*sides)  # "x_1=2, x_2=3"
+      # "x_1=2, x_2=3", against "2, 3" or "x=2, x=3"
+      return other.name in ("", *letters) and self._unordered(*sides)
+    if other.name:  # "(x,y)=(1,2)" against "x=1, y=2"
+      names = other.name.strip("()").split(",")
+      if sorted(names) != sorted(each.name for each in record.parts):
+        return False
+      parts = sorted(record.parts, key=lambda each: names.index(each.name))
+      sides[one is not record] = parts
     return self._ordered(*sides)
 
   def _intervals(self, one: Answer, two: Answer) -> bool | None:

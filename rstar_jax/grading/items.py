@@ -17,6 +17,8 @@ def split(text: str) -> list[str]:
   """Splits a list without brackets; a plus-minus sign gives two items."""
   if verbal.clock(notation.plain_text(text)):
     return [text]
+  domain = rf"{SYMBOL}\s*\\in\s*\\mathbb\s*\{{?\w\}}?.*"
+  text = re.sub(rf"\s*\(\s*({domain})\)\s*$", r", \1", text)
   sign = r"(-?\s*(?:\\?\$|\\pounds|\\euro)?\s*)"
   number = re.match(
     rf"(?:{SYMBOL}\s*=)?\s*{sign}(\d{{1,3}}(?:,\d{{3}})+)(?![\d,])", text
@@ -33,7 +35,8 @@ def split(text: str) -> list[str]:
   pieces = brackets.split(
     text,
     rf"{words}|{commas}|\s(?:or|and|OR)\s|"
-    rf"(?<=[\d)}}\]])(?:or|and)(?=[-\d(\\\[]|{SYMBOL}\s*=)|\\lor",
+    rf"(?<=[\d)}}\]])(?:or|and)(?=[-\d(\\\[]|{SYMBOL}\s*=)|"
+    r"\\l(?:or|and)(?![a-z])",
   )
   if (
     pieces is None
@@ -46,7 +49,6 @@ def split(text: str) -> list[str]:
     )
   ):
     return [text]  # A phrase that contains "and".
-  domain = rf"{SYMBOL}\s*\\in\s*\\mathbb\s*\{{?\w\}}?.*"
   bare = [each for each in pieces if each and not re.fullmatch(domain, each)]
   pieces = bare or [text]
   return expand(pieces)

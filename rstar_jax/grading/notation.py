@@ -124,11 +124,17 @@ _BRACED_SYMBOL = re.compile(
   r"(?:(?<=[-+*/=<>(,.{\s])|^)(?<!\\)\{(\\[a-zA-Z]+|[a-zA-Z]|\d+)\}"
   r"|(?<=\d)\{(\\[a-zA-Z]+)\}"
 )
-# Commands of two arguments, and an argument that needs no braces.
+# Commands of two arguments and of one, and what needs no braces as one.
 _PAIR = re.compile(r"(?<!\\)\\(?:frac|binom)(?![a-zA-Z])")
+_ONE = r"sqrt\[\d+\]|(?:sqrt|pmod|bar|overline|hat|vec|mathbb)(?![a-zA-Z])"
 _TOKEN = re.compile(
   rf"\d|[a-zA-Z]|\\(?:{'|'.join(_GREEK.values())})(?![a-zA-Z])"
 )
+# Other names of brackets.
+_BRACKETS = {
+  **{"lbrace": r"\{", "rbrace": r"\}", "lbrack": "[", "rbrack": "]"},
+  **{"lparen": "(", "rparen": ")"},
+}
 # The lines of a system of equations.
 _LINES = (
   r"\\begin\{(?:cases|aligned|align\*?|gathered)\}(.*?)"
@@ -180,11 +186,7 @@ def tidy(answer: str) -> str:
     )
   text = printed.to_latex(text)
   if "\\" in text:
-    text = re.sub(
-      rf"\\(sqrt(?:\[\d+\])?|pmod)\s*(\d+|{_TOKEN.pattern})",
-      r"\\\1{\2}",
-      text,
-    )
+    text = re.sub(rf"\\({_ONE})\s*(\d+|{_TOKEN.pattern})", r"\\\1{\2}", text)
   text = _MULTIPLE.sub(_multiplied, text)
   if "^" in text:
     text = re.sub(r"\^\s*\{\s*\\circ\s*\}", r"^\\circ ", text)
@@ -213,7 +215,12 @@ def _spaces(text: str) -> str:
   )
   text = re.sub(r"(?<=[\w.)}])\\[,;:](?=\s*\\?[a-zA-Z])", " ", text)
   text = re.sub(_LINES, _in_one_line, text, flags=re.DOTALL)
-  return _STYLE.sub("", text)
+  text = _STYLE.sub("", text)
+  return re.sub(
+    rf"\\({'|'.join(_BRACKETS)})(?![a-z])\s*",
+    lambda match: _BRACKETS[match[1]],
+    text,
+  )
 
 
 def _arguments(text: str) -> str:
@@ -243,6 +250,8 @@ def _commands(text: str) -> str:
   """Replaces commands of equal meaning by one of them."""
   text = re.sub(r"^(?:\\quad )+|(?:\\quad ?)+$", "", text.strip())
   text = re.sub(r"\\[lr]vert(?![a-z])|\\mid(?![a-z])", "|", text)
+  text = re.sub(r"\\([RZNQC])(?![a-zA-Z])", r"\\mathbb{\1}", text)
+  text = re.sub(r"\\lg(?![a-zA-Z])", r"\\log_{10}", text)
   text = re.sub(r"\\(le|ge|ne)q?(?:slant)?(?![a-z])", r"\\\1 ", text)
   text = re.sub(r"\\lt(?![a-z])", "<", re.sub(r"\\gt(?![a-z])", ">", text))
   text = re.sub(r"\\[cd]?dots(?![a-z])", r"\\ldots", text)
@@ -263,11 +272,14 @@ def _in_one_line(match: re.Match) -> str:
 
 def _functions(text: str) -> str:
   r"""Converts sympy's "\operatorname{asin}{(x)}" to "\arcsin (x)"."""
+  named = r"\\(?:operatorname\*?|text|mathrm)\s*"
   text = re.sub(
-    r"\\operatorname\*?\s*\{(?:a|ar|arc)(sin|cos|tan|cot|sec|csc)(h?)\}",
+    rf"{named}\{{(?:a|ar|arc)(sin|cos|tan|cot|sec|csc)(h?)\}}",
     r"\\arc\1\2 ",
     text,
   )
+  # Not \text{sec}, which are seconds.
+  text = re.sub(rf"{named}\{{(sin|cos|tan|ln|log)\}}", r"\\\1 ", text)
   start = 0
   while match := _ARGUMENT.search(text, start):
     start = match.end()
