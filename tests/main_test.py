@@ -544,7 +544,8 @@ class MainTest(parameterized.TestCase):
   def test_a_platform_that_is_not_there(self, error, message):
     with mock.patch.object(hosts.jax, "devices", side_effect=error):
       self.assert_one_line(
-        self.run_main(), "jax cannot use this machine's devices", message
+        self.run_main(),
+        *("jax cannot use this machine's devices", message, "docs/tpu.md"),
       )
     self.assert_untouched()
 

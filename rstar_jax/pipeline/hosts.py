@@ -206,7 +206,7 @@ def check_devices() -> None:
     told = f"JAX_PLATFORMS={platforms}: " if platforms else ""
     raise ValueError(
       f"{told}jax cannot use this machine's devices ({why}): install jax for "
-      "them, as docs/gpu.md says, or set JAX_PLATFORMS=cpu"
+      "them, as docs/gpu.md and docs/tpu.md say, or set JAX_PLATFORMS=cpu"
     ) from None
 
 
