@@ -67,7 +67,7 @@ class App(Starlette):
         route("/v1/chat/completions", self._chat, "POST"),
         route("/v1/completions", self._complete, "POST"),
       ],
-      exception_handlers={404: _missing, 405: _missing},
+      exception_handlers={404: self._missing, 405: self._missing},
     )
 
   def _guarded(self, call: _Handler, free: bool) -> _Handler:
@@ -89,6 +89,13 @@ class App(Starlette):
         return Response(status_code=499)  # The client has disconnected.
 
     return guarded
+
+  async def _missing(self, request: Request, error: Exception) -> Response:
+    status = getattr(error, "status_code", 404)
+    self._metrics.refused(status)
+    words = "Not Found" if status == 404 else "Method Not Allowed"
+    path = outside.line(request.url.path, 80)
+    return refusal(Refused(f"{words}: {request.method} {path}", status))
 
   async def _page(self, request: Request) -> Response:
     del request
@@ -317,10 +324,3 @@ async def _unless_gone(request: Request, answer: Awaitable[Any]) -> Any:
 def refusal(error: Refused) -> Response:
   """Returns an error in OpenAI's form."""
   return JSONResponse(error.body, error.status, error.headers)
-
-
-async def _missing(request: Request, error: Exception) -> Response:
-  status = getattr(error, "status_code", 404)
-  words = "Not Found" if status == 404 else "Method Not Allowed"
-  path = outside.line(request.url.path, 80)
-  return refusal(Refused(f"{words}: {request.method} {path}", status))

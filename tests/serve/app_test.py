@@ -257,6 +257,10 @@ class RefusalsTest(served.ServedCase):
     ):
       status, answer, _ = self.ask(path, body)
       self.assertEqual((status, list(answer)), (code, ["error"]))
+    text = self.ask("/metrics")[1]
+    for code, count in ((404, 3), (405, 2)):
+      name = f'rstar_jax_refusals_total{{status="{code}"}}'
+      self.assertIn(f"{name} {count}.0", text)
 
   def test_a_page_of_another_site_cannot_ask(self):
     # A form sends such a type without a question.
