@@ -164,9 +164,10 @@ class Sandbox:
       earlier step if that one fails.
 
     Raises:
+      TypeError: a program is one text instead of steps.
       RuntimeError: if the sandbox is closed, or no worker can be started.
     """
-    keys = [tuple(steps) for steps in programs]
+    keys = [_key(steps) for steps in programs]
     found: dict[tuple[str, ...], ExecResult] = {}
     with self._lock:
       if self._closed:
@@ -356,6 +357,15 @@ class Sandbox:
       message = f"wall time limit of {seconds:g} s"
       return ExecResult("timeout", "", message, seconds=seconds)
     return ExecResult("crashed", "", "the worker process ended")
+
+
+def _key(steps: Sequence[str]) -> tuple[str, ...]:
+  if isinstance(steps, str):  # Its letters would be its steps.
+    raise TypeError(
+      "a program is a list of steps: give [['x = 1', 'print(x)']], or "
+      "[[text]] for one text"
+    )
+  return tuple(steps)
 
 
 def _is_heavy(steps: tuple[str, ...]) -> bool:

@@ -308,6 +308,11 @@ class SandboxTest(parameterized.TestCase):
         (result.stdout, result.error), (stdout.getvalue(), error)
       )
 
+  def test_a_text_is_no_program(self):
+    for programs in (["print(1)"], "print(1)", [["x = 1"], "print(1)"]):
+      with self.assertRaisesRegex(TypeError, r"list of steps: give \[\["):
+        self.sandbox.run(programs)
+
   def test_order_and_threads(self):
     def work(thread):
       programs = [[f"t = {thread}", f"print(t, {i % 13})"] for i in range(53)]
