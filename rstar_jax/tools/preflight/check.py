@@ -57,7 +57,7 @@ def check(
   yield from _trackers(config)
   yield trials.sandbox(config, away=where is not None)
   if workdir:
-    yield trials.workdir(config, workdir)
+    yield trials.workdir(config, workdir, away=where is not None)
 
 
 def _writer(config: Config) -> Finding:

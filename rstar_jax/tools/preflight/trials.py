@@ -211,10 +211,20 @@ def sandbox(config: Config, *, away: bool) -> Finding:
   return Finding("ok", "sandbox", f"isolates programs{here}")
 
 
-def workdir(config: Config, folder: str) -> Finding:
-  """Writes a file to the workdir, and removes it."""
+def workdir(config: Config, folder: str, *, away: bool) -> Finding:
+  """Writes a file to the workdir, and removes it.
+
+  Args:
+    config: of the run.
+    folder: the run's folder.
+    away: whether the run will be on another machine. Then a folder that is not
+      here is not tried: only that machine may see it.
+  """
   try:
     path = store.path(folder)
+    if away and not store.is_remote(path) and not path.exists():
+      said = f"{folder} is not on this machine, so it was not tried"
+      return Finding("warning", "workdir", f"{said}: let each worker see it")
     store.check(path)
     checks.check_identity(config, path)
     probe = path / f".check-{uuid.uuid4().hex}"

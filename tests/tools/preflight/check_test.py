@@ -17,7 +17,9 @@ def found(config: Config, **options) -> dict[str, Finding]:
     data=lambda config: [],
     servers=lambda config: [],
     sandbox=lambda config, away: Finding("ok", "sandbox", f"away={away}"),
-    workdir=lambda config, folder: Finding("ok", "workdir", folder),
+    workdir=lambda config, folder, away: Finding(
+      "ok", "workdir", f"{folder}, away={away}"
+    ),
   ):
     every = check_lib.check(config, grace=25.0, **options)
     return {each.about: each for each in every}
@@ -95,7 +97,7 @@ class CheckTest(parameterized.TestCase):
     there = found(tiny.get_config(), topology="v5e-4", workdir="gs://a/b")
     self.assertEqual(there["chips"].level, "ok")
     self.assertEqual(there["sandbox"].said, "away=True")
-    self.assertEqual(there["workdir"].said, "gs://a/b")
+    self.assertEqual(there["workdir"].said, "gs://a/b, away=True")
 
   def test_an_unknown_topology(self):
     with self.assertRaisesRegex(ValueError, "^topology 'v9-8': want one of v4"):

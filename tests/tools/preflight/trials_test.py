@@ -296,13 +296,23 @@ class WorkdirTest(absltest.TestCase):
     self.folder = pathlib.Path(self.create_tempdir().full_path)
 
   def test_leaves_nothing(self):
-    found = trials.workdir(Config(), str(self.folder))
+    found = trials.workdir(Config(), str(self.folder), away=True)
     self.assertEqual(found.level, "ok")
     self.assertEmpty(list(self.folder.iterdir()))
 
+  def test_a_folder_that_only_the_workers_see(self):
+    missing = str(self.folder / "nfs" / "run")
+    found = trials.workdir(Config(), missing, away=True)
+    self.assertEqual(found.level, "warning")
+    self.assertIn("is not on this machine, so it was not tried", found.said)
+    self.assertEmpty(list(self.folder.iterdir()))
+    # A run here makes it.
+    found = trials.workdir(Config(), missing, away=False)
+    self.assertEqual(found.level, "ok")
+
   def test_a_file_in_its_place(self):
     (self.folder / "run").write_text("")
-    found = trials.workdir(Config(), str(self.folder / "run"))
+    found = trials.workdir(Config(), str(self.folder / "run"), away=True)
     self.assertEqual(found.level, "error")
 
   def test_a_run_of_another_config(self):
@@ -310,7 +320,7 @@ class WorkdirTest(absltest.TestCase):
 
     json_io.write(self.folder / layout.CONFIG, identity.to_json(Config(seed=1)))
     (self.folder / "round_1").mkdir()
-    found = trials.workdir(Config(), str(self.folder))
+    found = trials.workdir(Config(), str(self.folder), away=True)
     self.assertEqual(found.level, "error")
     self.assertIn("config.seed was 1 and is 0", found.said)
 
