@@ -85,9 +85,13 @@ def cut(
     prefixes: see `Shard`.
     units: returns the units of a shard's problems, in the order of its rows.
     info: see `Shard`.
+
+  Raises:
+    ValueError: the folder has shards of another number of problems, which would
+      stay beside these.
   """
   total = -(-len(problems) // size)
-  return [
+  shards = [
     Shard(
       units(problems[index * size : (index + 1) * size]),
       folder / records.shard_name(index, total),
@@ -96,6 +100,15 @@ def cut(
     )
     for index in range(total)
   ]
+  known = {shard.path.name for shard in shards}
+  for name in store.children(folder):
+    if name.startswith("shard-") and name not in known:
+      raise ValueError(
+        f"{folder / name} is of another number of problems than the "
+        f"{len(problems)} that there are now: restore the data with which the "
+        f"run began, or delete {folder}"
+      )
+  return shards
 
 
 def unfinished(shards: Sequence[Shard]) -> list[Shard]:

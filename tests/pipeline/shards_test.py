@@ -32,6 +32,14 @@ class ShardsTest(parameterized.TestCase):
       ],
     )
 
+  def test_another_number_of_problems_than_before(self):
+    before = shards.cut(PROBLEMS, 3, self.folder)
+    records.write_shard(before[1].path, [{"row": 1}])
+    self.assertEqual(shards.cut(PROBLEMS, 3, self.folder), before)
+    for problems in (PROBLEMS[:6], PROBLEMS + [Problem("p8", "?")] * 2):
+      with self.assertRaisesRegex(ValueError, "00001-of-00003.* restore the d"):
+        shards.cut(problems, 3, self.folder)
+
   def test_a_shard_has_the_units_of_its_problems_in_their_order(self):
     def units(part):
       return [Unit(each, name) for name in "ba" for each in part[::-1]]
