@@ -9,7 +9,7 @@ the number of searches in flight.
 import concurrent.futures
 import dataclasses
 import queue
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 from rstar_jax.search.queues import Queues, Usage
@@ -152,6 +152,11 @@ class _Driver:
       if found is None:
         break
       index, (search, calls) = found
+      if not isinstance(search, Generator):
+        raise TypeError(
+          f"a search is a generator, not {search!r:.80}: write `yield from "
+          "rj.grow(...)` in its function"
+        )
       going = _Going(index, search, calls)
       self._going.add(going)
       self._move_on(going, None)
@@ -173,6 +178,11 @@ class _Driver:
     going.missing = len(requests)
     going.answers = []
     for request in requests:
+      if not isinstance(request, Request):
+        raise TypeError(
+          f"a search has yielded {request!r:.80}, and no request: write `yield "
+          "from rj.grow(...)`"
+        )
       usage, future = self._queues.send(going.calls, request)
       going.answers.append(future)
       future.add_done_callback(

@@ -224,6 +224,18 @@ class QueueTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "in_flight=0 must be"):
       driver.run_searches([], calls_of(), 0)
 
+  def test_a_search_that_forgets_to_yield_from(self):
+    def searched(tree):
+      expansion.grow(tree, 0, _C)
+      return tree
+
+    def yields(tree):
+      yield expansion.grow(tree, 0, _C)
+
+    for search, found in ((searched, "Tree"), (yields, "generator object gro")):
+      with self.assertRaisesRegex(TypeError, f"{found}.*write `yield from"):
+        driver.run_searches([search(Tree(PROBLEMS[0]))], calls_of(), 1)
+
   def test_searches_are_asked_for_when_there_is_room(self):
     begun, ended = [], []
 
