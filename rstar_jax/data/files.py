@@ -90,7 +90,8 @@ def _csv_rows(path: epath.Path) -> Iterator[Row]:
     text = io.TextIOWrapper(file, "utf-8-sig", newline="")
     # Python's own limit is 131,072 characters.
     csv.field_size_limit(outside.LONGEST)
-    reader = csv.reader(_short_lines(text), strict=True)
+    # People write "a, b", and then quotes after the space.
+    reader = csv.reader(_short_lines(text), skipinitialspace=True, strict=True)
     index = 0
     start = 1
     names: list[str] | None = None
@@ -153,10 +154,15 @@ def _list_rows(path: epath.Path) -> Iterator[Row]:
       except outside.Bad as error:
         window.skip()
         yield Row(place, index, error=str(error))
-      if window.peek() == ",":
+      mark = window.peek()
+      if mark == ",":
         window.at += 1
-      elif window.peek() != "]":
-        raise window.broken("the list is cut short")
+      elif mark != "]":
+        raise window.broken(
+          f"{mark!r} follows an item, want a comma"
+          if mark
+          else "the list is cut short"
+        )
     window.at += 1
     if window.peek():
       raise window.broken("text follows the list")

@@ -64,6 +64,10 @@ class FileRowsTest(parameterized.TestCase):
     )
     self.assertEqual(rows[1].error, "has 3 values for 2 columns")
 
+  def test_csv_with_a_space_after_each_comma(self):
+    (row,) = self.rows(b'question, answer\n"2, or 3?", "1,200"\n', "f.csv")
+    self.assertEqual(row.value, {"question": "2, or 3?", "answer": "1,200"})
+
   @parameterized.parameters(
     (b"a,a\n1,2\n", ":1: the first line must give .* not 'a', 'a'"),
     (b"a,\n1,2\n", "must give each column a name"),
@@ -86,6 +90,7 @@ class FileRowsTest(parameterized.TestCase):
 
   @parameterized.parameters(
     (b'[{"a": 1},\n{"a": 2}', "f.json:2: the list is cut short"),
+    (b'[{"a": 1}\n{"a": 2}]', "f.json:2: '{' follows an item, want a comma"),
     (b'[1,\n2,\n{"a" 3}]', "f.json:3: is not JSON"),
     (b"[1,\n2]\n3", "text follows the list"),
     (b'[1,\n"\xff"]', "f.json:2: is not UTF-8"),

@@ -235,7 +235,7 @@ class FileTest(Base):
   @parameterized.parameters(
     ('[{"question": "Q", "answer": 1},\n{"quest', "set.json:2: is not JSON"),
     ('[{"question": "Q", "answer": 1}\n', "set.json:2: the list is cut short"),
-    ('\n[{"question": "Q", "answer": 1}\n{}]', "set.json:3: the list is cut"),
+    ('\n[{"question": "Q", "answer": 1}\n{}]', "set.json:3: '{' follows an"),
     ('[{"question": "Q", "answer": 1}]\n[]', "set.json:2: text follows"),
     (b'[{"question":\n"\xff", "answer": 1}]', "set.json:2: is not UTF-8"),
     ("[", "set.json:1: is not JSON"),
