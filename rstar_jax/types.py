@@ -61,11 +61,12 @@ class Problem(_Texts):
 
   def __post_init__(self):
     super().__post_init__()
-    if isinstance(self.alternatives, str):
-      # Its letters would be answers.
+    # The letters of a text would be answers.
+    if isinstance(self.alternatives, str) or not all(
+      isinstance(each, str) for each in self.alternatives
+    ):
       raise TypeError(
-        f"alternatives={self.alternatives!r:.80} is a text, want a tuple of "
-        "texts"
+        f"alternatives={self.alternatives!r:.80}, want a tuple of texts"
       )
     texts = (outside.valid(each) for each in self.alternatives)
     object.__setattr__(self, "alternatives", tuple(texts))

@@ -37,9 +37,10 @@ class RecordsTest(parameterized.TestCase):
     self.assertEqual(types.Problem.from_record(record), problem)
     self.assertTrue(problem.judged)
 
-  def test_letters_of_a_text_are_no_alternatives(self):
-    with self.assertRaisesRegex(TypeError, "alternatives='34' is a text, want"):
-      types.Problem("p", "q", "1", alternatives="34")
+  def test_alternatives_are_texts(self):
+    for wrong in ("34", (3, 4)):
+      with self.assertRaisesRegex(TypeError, "alternatives=.*want a tuple of"):
+        types.Problem("p", "q", "1", alternatives=wrong)
 
   def test_a_problem_with_tests(self):
     problem = types.Problem("p", "q", tests="assert f(1) == 2")
