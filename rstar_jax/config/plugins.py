@@ -213,7 +213,9 @@ def _location(error: BaseException, file: str | None = None) -> str:
     return ""  # The error's text has the place.
   frames = traceback.extract_tb(error.__traceback__)
   own = [frame for frame in frames if frame.filename == file] or [
-    frame for frame in frames if "importlib" not in frame.filename
+    frame
+    for frame in frames
+    if "importlib" not in frame.filename and frame.filename != __file__
   ]
   if not own:
     return ""

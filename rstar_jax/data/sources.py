@@ -45,7 +45,7 @@ def open_source(source: str, task: Task = MATH) -> tuple[str, Iterator[Row]]:
   """
   kind, _, name = source.partition(":")
   if plugins.names_one(source):
-    plugin = plugins.load(source, "source")
+    plugin = plugins.load(source, "source", ())
     return kind, _own_rows(source, plugin, ())
   if kind == "task":
     if task.problems is None:

@@ -135,6 +135,10 @@ class PluginsTest(parameterized.TestCase):
       self.line(lambda: list(plugin.each(plugin()))),
       r"raised RuntimeError: no more of them \(own_plugin.py:10\)",
     )
+    self.assertEndsWith(
+      self.line(plugins.load("own_plugin:twice", "f"), 1, 2),
+      "takes 1 positional argument but 2 were given",
+    )
 
   @parameterized.parameters(
     ("task", "maths", "one of 'math', 'code', 'reasoning_gym:', or a function"),

@@ -194,6 +194,12 @@ class HeadTest(absltest.TestCase):
     self.assertEqual(one, made[0])
     self.assertEqual((two.id, two.answer, two.level), ("b", "2", None))
 
+  def test_a_function_that_takes_an_argument(self):
+    sys.modules["own_problems"] = mock.Mock(rows=lambda split: [])
+    self.addCleanup(sys.modules.pop, "own_problems")
+    with self.assertRaisesRegex(ValueError, r"must take \(\), and takes .spl"):
+      sources.open_source("own_problems:rows")
+
   def test_a_row_that_cannot_be_read_is_named(self):
     path = self.folder / "some.jsonl"
     with self.assertRaisesRegex(ProblemError, "all.jsonl:4: "):
