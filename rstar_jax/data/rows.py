@@ -5,6 +5,7 @@ to skip it or to stop.
 """
 
 import dataclasses
+import decimal
 import json
 import math
 from collections.abc import Mapping
@@ -75,7 +76,9 @@ def plain(value: Any) -> Any:
     return value.decode(errors="replace")
   if isinstance(value, np.ndarray | np.generic) and value.ndim == 0:
     value = value.item()
-  if isinstance(value, int | float) and not isinstance(value, bool):
+  if isinstance(value, int | float | decimal.Decimal) and not isinstance(
+    value, bool
+  ):
     if value in (math.inf, -math.inf):
       raise outside.Bad(f"has {value}, which is no number")
     return Number(value) if value == value else None
@@ -87,7 +90,10 @@ def plain(value: Any) -> Any:
 
 
 def as_json(value: Any) -> str:
-  """Returns a row, or a value of one, as JSON, with numbers as written."""
+  """Returns a row, or a value of one, as JSON, with numbers as written.
+
+  A value that JSON lacks, such as a date, becomes a text.
+  """
   if isinstance(value, Number):
     return str(value)
   if isinstance(value, list):
@@ -95,4 +101,4 @@ def as_json(value: Any) -> str:
   if isinstance(value, Mapping):
     items = (f"{as_json(str(k))}: {as_json(v)}" for k, v in value.items())
     return f"{{{', '.join(items)}}}"
-  return json.dumps(value, ensure_ascii=False)
+  return json.dumps(value, ensure_ascii=False, default=str)

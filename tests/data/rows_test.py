@@ -1,5 +1,7 @@
 """Rows and their values, whatever they are read from."""
 
+import datetime
+import decimal
 import functools
 import io
 import json
@@ -26,6 +28,7 @@ class RowsTest(parameterized.TestCase):
     (np.float32("nan"), None),
     (np.array([1.5, np.nan]), ["1.5", None]),
     (10**400, "1" + "0" * 400),
+    (decimal.Decimal("3.10"), "3.10"),
   )
   def test_values_of_tables_are_as_in_json(self, value, expected):
     found = rows.plain(value)
@@ -41,6 +44,10 @@ class RowsTest(parameterized.TestCase):
       json.loads(rows.as_json({1: (), "t": True, "n": None, "s": "\n"})),
       {"1": [], "t": True, "n": None, "s": "\n"},
     )
+
+  def test_json_of_a_value_that_json_lacks(self):
+    row = {"when": datetime.date(2026, 11, 30), "b": "3"}
+    self.assertEqual(rows.as_json(row), '{"when": "2026-11-30", "b": "3"}')
 
   def test_rows_of_tables(self):
     row = rows.table_row("t[3]", 3, {"a": 1, "b": "x"})
