@@ -56,13 +56,20 @@ def data(config: Config) -> Findings:
     try:
       text = attempt()
     except (OSError, ValueError) as error:
-      # Workers get their own packages: launch/ installs `hub` there.
-      level = "warning" if "pip install" in str(error) else "error"
+      level = "warning" if _wants_package(error) else "error"
       yield Finding(level, f"data {name}", outside.one_line(error))
       if "Couldn't reach" in str(error):  # After half a minute of attempts.
         unreached = "the Hub is not reached from here"
     else:
       yield Finding("ok", f"data {name}", text)
+
+
+def _wants_package(error: Exception) -> bool:
+  """Returns whether only a package is missing, which workers may have.
+
+  launch/ installs `hub` and `gcs` there.
+  """
+  return "pip install" in str(error)
 
 
 def _try_problems(config: Config, data: DataConfig, answered: bool) -> str:
@@ -231,5 +238,6 @@ def workdir(config: Config, folder: str, *, away: bool) -> Finding:
     store.write(probe, b"ok")
     store.remove(probe)
   except Exception as error:  # noqa: BLE001, libraries raise many kinds.
-    return Finding("error", "workdir", f"{folder}: {outside.one_line(error)}")
+    level = "warning" if away and _wants_package(error) else "error"
+    return Finding(level, "workdir", f"{folder}: {outside.one_line(error)}")
   return Finding("ok", "workdir", f"{folder} can be written")

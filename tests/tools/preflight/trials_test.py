@@ -310,6 +310,15 @@ class WorkdirTest(absltest.TestCase):
     found = trials.workdir(Config(), missing, away=False)
     self.assertEqual(found.level, "ok")
 
+  def test_a_bucket_without_its_package(self):
+    with mock.patch.object(
+      trials.store.fsspec, "get_filesystem_class", side_effect=ImportError
+    ):
+      for away, level in ((True, "warning"), (False, "error")):
+        found = trials.workdir(Config(), "gs://a/b", away=away)
+        self.assertEqual(found.level, level)
+        self.assertIn("pip install 'rstar_jax[gcs]'", found.said)
+
   def test_a_file_in_its_place(self):
     (self.folder / "run").write_text("")
     found = trials.workdir(Config(), str(self.folder / "run"), away=True)
