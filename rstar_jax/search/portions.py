@@ -34,6 +34,9 @@ def sample(
 
   Returns:
     The candidates of each leaf, in the order of their seeds.
+
+  Raises:
+    ValueError: there is not a candidate for each seed.
   """
   found: list[list[Candidate]] = [[] for _ in prefixes]
   open_ = list(range(len(prefixes)))
@@ -44,7 +47,15 @@ def sample(
       if config.unseen_mass:
         rest = rest[: config.portion]
       asked.append(requests.expand(question, prefixes[leaf], rest))
-    for leaf, candidates in zip(open_, (yield asked), strict=True):
+    answers = yield asked
+    for leaf, request, candidates in zip(open_, asked, answers, strict=True):
+      wanted = len(request.args[-1])
+      if len(candidates) != wanted:
+        # None at all would be asked for forever.
+        raise ValueError(
+          f"expand must return {wanted} candidates after this prefix, one for "
+          f"each seed, not {len(candidates)}"
+        )
       found[leaf] += candidates
     open_ = [
       leaf

@@ -48,6 +48,13 @@ class PortionsTest(parameterized.TestCase):
     cut = [step("a"), step("a"), step("b", finish="length")]
     self.assertEqual(portions.unseen_mass(PREFIX, cut), 0.0)
 
+  @parameterized.parameters(0, 1, 3)
+  def test_each_seed_has_a_candidate(self, count):
+    sampling = portions.sample("Q", [PREFIX], [np.arange(2)], config_of())
+    next(sampling)
+    with self.assertRaisesRegex(ValueError, f"return 2 .*, not {count}"):
+      sampling.send([[step(str(each)) for each in range(count)]])
+
   @parameterized.parameters(
     # Without a threshold all seeds are asked for at once.
     (0.0, 2, [[[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]]),
