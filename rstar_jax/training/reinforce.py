@@ -69,8 +69,11 @@ class Loss:
     down = jnp.clip(ratio, 1 - config.clip_low, config.ratio_limit)
     gain, cost = batch["gain"], batch["cost"]
     total = -jnp.sum(gain * up + cost * down)
+    # Without an advantage there is no gradient to take away.
     clipped = jnp.where(
-      gain + cost > 0, ratio > 1 + config.clip_high, ratio != down
+      gain + cost > 0,
+      ratio > 1 + config.clip_high,
+      (cost < 0) & (ratio != down),
     )
     sums = {
       "count": jnp.sum(weights),

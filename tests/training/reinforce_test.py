@@ -161,6 +161,7 @@ class LossTest(parameterized.TestCase):
     for advantage, ratios, clipped in (
       (2.0, (0.1, 1.29, 1.31, 5.0), 2),
       (-2.0, (0.1, 0.81, 2.99, 3.01), 2),
+      (0.0, (0.1, 0.81, 1.31, 3.01), 0),
     ):
       ids = np.arange(5, dtype=np.int32)
       row = np.pad(ids, (0, LONGEST - len(ids)))
