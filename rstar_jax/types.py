@@ -68,6 +68,9 @@ class Problem(_Texts):
       raise TypeError(
         f"alternatives={self.alternatives!r:.80}, want a tuple of texts"
       )
+    if not isinstance(self.tests, str):
+      # Written into a program, a list is a statement that always passes.
+      raise TypeError(f"tests={self.tests!r:.80}, want a text")
     texts = (outside.valid(each) for each in self.alternatives)
     object.__setattr__(self, "alternatives", tuple(texts))
 

@@ -50,6 +50,10 @@ class RecordsTest(parameterized.TestCase):
     self.assertEqual(record["tests"], "assert f(1) == 2")
     self.assertEqual(types.Problem.from_record(record), problem)
 
+  def test_tests_are_a_text(self):
+    with self.assertRaisesRegex(TypeError, "tests=.'assert f.*want a text"):
+      types.Problem("p", "q", tests=["assert f(1) == 2"])
+
   def test_texts_are_valid_unicode(self):
     texts = "a\ud800", "\udfff"
     fixed = "a\ufffd", "\ufffd"

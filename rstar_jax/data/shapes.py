@@ -348,12 +348,10 @@ def _checked(problem: Problem, needs_answer: bool) -> Problem:
       raise ProblemError(
         f"is a Problem whose {name} is {value!r:.80}, want text"
       )
-  for name in ("source", "tests"):
-    value = getattr(problem, name)
-    if not isinstance(value, str):
-      raise ProblemError(
-        f"is a Problem whose {name} is {value!r:.80}, want text"
-      )
+  if not isinstance(problem.source, str):
+    raise ProblemError(
+      f"is a Problem whose source is {problem.source!r:.80}, want text"
+    )
   if not isinstance(problem.level, int | None):
     raise ProblemError(
       f"is a Problem whose level is {problem.level!r:.80}, want an int or None"
