@@ -20,7 +20,7 @@ _SEPARATOR = (
 # The parts of conditions that must agree; a set such as \mathbb{R} is mostly
 # implied.
 _TOKEN = re.compile(
-  r"\d+(?:\.\d+)?|\\(?:le|ge|ne|notin|equiv|mid|nmid)(?![a-z])|[<>=]|"
+  r"(?:(?<![\w)}])-)?\d+(?:\.\d+)?|\\(?:le|ge|ne|notin|equiv|mid|nmid)(?![a-z])|[<>=]|"
   r"odd|even|prime|composite|positive|negative|otherwise"
 )
 _LEFT = re.compile(r"\s*([^=<>]*?)\s*(?:=|\\in(?![a-z]))")
@@ -64,17 +64,18 @@ def split(text: str) -> list[tuple[str, str]]:
 def _start(text: str) -> re.Match | None:
   """Returns the match of the first condition that follows mathematics."""
   match = _START.search(text)
-  if match and re.search(r"[\d\\=^]|^\s*\w\s*$", text[: match.start()]):
+  if match and re.search(r"[\d\\=^]|^\s*-?\w\s*$", text[: match.start()]):
     return match
   return None
 
 
 def _is_answer(text: str, name: str) -> bool:
   """Returns whether the text after a condition is another answer."""
-  if name:
-    left = _LEFT.match(text)
-    return bool(left) and notation.compact(left[1]) == name
-  return bool(_start(text))
+  start = _start(text)
+  left = _LEFT.match(text[: start.start()] if start else text)
+  if name and left:
+    return notation.compact(left[1]) == name
+  return bool(start)
 
 
 def _compact(text: str) -> str:
@@ -88,7 +89,7 @@ def is_case(condition: str) -> bool:
 
 def tokens(condition: str) -> tuple[str, ...]:
   """Returns the parts of a condition that must agree, sorted."""
-  return tuple(sorted(_TOKEN.findall(condition)))
+  return tuple(sorted(_TOKEN.findall(relation(condition))))
 
 
 def relation(condition: str) -> str:

@@ -140,6 +140,11 @@ _LINES = (
   r"\\begin\{(?:cases|aligned|align\*?|gathered)\}(.*?)"
   r"\\end\{(?:cases|aligned|align\*?|gathered)\}"
 )
+# What goes on with an equation, and the words before the condition of a case.
+_EQUATION = re.compile(r"\s*(?:[+=<>]|-[^<>\\]*=|\\(?:[lg]eq?|neq?)(?![a-z]))")
+_IF = re.compile(
+  r"(?:\s|\\quad)*(?:\\(?:text|mathrm)\{\s*(?:if|for|when)\s*\})?\s*"
+)
 # A function whose argument has brackets and braces.
 _ARGUMENT = re.compile(
   r"\\(?:ln|log|exp|(?:arc)?(?:sin|cos|tan|cot|sec|csc)h?)"
@@ -266,8 +271,21 @@ def _commands(text: str) -> str:
 
 
 def _in_one_line(match: re.Match) -> str:
-  lines = [each.replace("&", "").strip() for each in match[1].split(r"\\")]
+  lines = [each.strip() for each in match[1].split(r"\\")]
+  if match[0].startswith(r"\begin{cases}"):
+    lines = [_case(each) for each in lines]
+  lines = [each.replace("&", "").strip() for each in lines]
   return ", ".join(filter(None, lines))
+
+
+def _case(line: str) -> str:
+  """Writes "1, & x > 0" as "1 if x > 0"; leaves equations as they are."""
+  value, mark, condition = line.partition("&")
+  if not mark or "&" in condition or _EQUATION.match(condition):
+    return line
+  condition = _IF.sub("", condition, count=1)
+  word = "" if re.match(r"\\(?:text|mathrm)|[a-z]{2}", condition) else "if "
+  return f"{value.rstrip(' ,')} {word}{condition}"
 
 
 def _functions(text: str) -> str:

@@ -76,6 +76,15 @@ class TidyTest(parameterized.TestCase):
     (r"1, ..., 9", r"1, \ldots , 9"),
     (r"3\pmod 12", r"3\pmod{12}"),
     (r"4 \quad 6\quad", r"4 \quad 6"),
+    (
+      r"\begin{cases}x, & x > 0\\ -x & \text{for } x<0\end{cases}",
+      "x if x > 0, -x if x<0",
+    ),
+    (
+      r"\begin{cases}1,& x=0\\ 2,&\text{otherwise}\end{cases}",
+      r"1 if x=0, 2 \text{otherwise}",
+    ),
+    (r"\begin{cases}2x&+y=5\\x&=1\end{cases}", "2x+y=5, x=1"),
     # Line ends of a matrix are no spaces.
     (r"1 \\ 2", r"1 \\ 2"),
     ("\u221a2", r"\sqrt{2}"),
