@@ -115,6 +115,9 @@ class Comparison:
     elif two.kind == "set" and one.kind != "set":
       two = _unpacked(two)
     both = {one.kind, two.kind}
+    if one.name != two.name and sorted(one.name) == sorted(two.name):
+      if re.search("[(:]", one.name):
+        return False  # (a,b) and (b,a), P(A|B) and P(B|A)
     if "case" in both:
       return self._cases(one, two)
     if both == {"value"}:

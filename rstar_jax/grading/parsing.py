@@ -130,10 +130,6 @@ def _mathless(text: str) -> str:
 
 def _list(parts: list[Answer]) -> Answer:
   names = [each.name for each in parts]
-  if found := answer_types.intersection(parts):
-    return found
-  if all(each.kind == "interval" for each in parts):
-    return Answer("union", parts=answer_types.flat(parts), name=names[0])
   if all(names) and len(set(names)) > 1:
     # "x=1, y=2" is one point, "x=1, y=2, x=3, y=4" are two.
     size = names.index(names[0], 1) if names.count(names[0]) > 1 else len(names)
@@ -144,6 +140,10 @@ def _list(parts: list[Answer]) -> Answer:
     return (
       records[0] if len(records) == 1 else Answer("list", parts=(*records,))
     )
+  if found := answer_types.intersection(parts):
+    return found
+  if all(each.kind == "interval" for each in parts):
+    return Answer("union", parts=answer_types.flat(parts), name=names[0])
   if len({name for name in names if name}) == 1:
     bare = tuple(dataclasses.replace(each, name="") for each in parts)
     return Answer("list", parts=bare, name=next(filter(None, names)))

@@ -79,6 +79,9 @@ LATER = (
   ("5", "x", False),
   ("2^{10}", "1024", True),
   ("y=2x+1", "2x-y+1=0", True),
+  ("a>0, b<0", "a<0, b>0", False),
+  ("x if x>0, -x if x<0", "x if x>0, x if x<0", False),
+  (r"x \ne 1, y \ne 2", r"x \ne 2, y \ne 1", False),
 )
 
 
