@@ -52,7 +52,7 @@ quick: $(VENV)/.stamp
 demo: $(VENV)/.stamp
 	@echo "A small model teaches itself in four rounds: search problems, train" \
 	  "on what was found, ask it others. About 6 minutes on two cores."
-	$(RUN) -m rstar_jax --config=$(CONFIG) --workdir=$(WORKDIR)
+	$(RUN) -m rstar_jax --config='$(CONFIG)' --workdir='$(WORKDIR)'
 	@echo "Go on with $(VENV)/bin/rstar_jax watch, solve or serve" \
 	  "--workdir=$(WORKDIR): look at it, ask it one question, answer many."
 

@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import os
 import re
+import shlex
 import subprocess
 import typing
 
@@ -104,7 +105,7 @@ class DocumentsTest(absltest.TestCase):
             self.assertIn(target, targets)
 
   def test_the_demo_takes_no_exports_of_the_launch_scripts(self):
-    for words, workdir in ([], "runs/tiny"), (["WORKDIR=a/b"], "a/b"):
+    for words, workdir in ([], "runs/tiny"), (["WORKDIR=a b/c"], "a b/c"):
       done = subprocess.run(
         ["make", "--dry-run", "demo", *words],
         cwd=ROOT,
@@ -114,8 +115,10 @@ class DocumentsTest(absltest.TestCase):
         check=True,
         text=True,
       )
-      self.assertIn(
-        f" --config=configs/tiny.py --workdir={workdir}\n", done.stdout
+      (run,) = re.findall("(?m)^.* -m rstar_jax .*$", done.stdout)
+      self.assertEqual(
+        shlex.split(run)[-2:],
+        ["--config=configs/tiny.py", f"--workdir={workdir}"],
       )
 
   def test_parts_of_ci_full_are_targets_with_their_time(self):
