@@ -90,6 +90,33 @@ class LiveTest(opened.BrowserTest):
     )
     self.assert_quiet()
 
+  def test_a_page_that_is_opened_after_the_run(self):
+    with growing.Run(self.folder) as run:
+      run.workdir.mkdir()
+      self.serve(run.workdir)
+      run.begin()
+      run.stage("evaluate", 0)
+    look, answer = self.watch._look, live._Handler._answer
+    shown = threading.Event()
+
+    def late() -> None:
+      shown.wait()
+      look()
+
+    def heard(handler, *args) -> None:
+      answer(handler, *args)
+      if handler.path == "/overview":
+        shown.set()
+
+    with (
+      mock.patch.object(self.watch, "_look", late),
+      mock.patch.object(live._Handler, "_answer", heard),
+    ):
+      self.visit()
+      self.wait_for("#live", "Live: last sign of life")
+      self.wait_for("[aria-labelledby=samples]", "policy, sampled")
+    self.assert_quiet()
+
   def test_the_list_grows_under_a_reader(self):
     run = self.enter_context(growing.Run(self.folder))
     run.begin()

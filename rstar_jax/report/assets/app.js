@@ -109,6 +109,7 @@ Report.app = (() => {
       await show();
       main.focus({ preventScroll: true }); // For keyboards and screen readers.
     });
+    Report.live?.go();
     document.documentElement.dataset.ready = "true";
   }
 

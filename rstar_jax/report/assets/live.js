@@ -50,8 +50,9 @@ Report.live = (() => {
         "see is of then. Start it again: rstar_jax watch"]);
       return;
     }
+    // At first, too: this question may have had the folder read.
     if (now.version !== version) {
-      if (version !== null) await Report.app.renew();
+      await Report.app.renew();
       version = now.version;
     }
     tell(mood(now));
@@ -66,6 +67,7 @@ Report.live = (() => {
     }
   }
 
+  // Begins once the page shows something, which `look` then renews.
   async function go() {
     // A page that nobody sees asks nothing.
     if (!document.hidden) await look().catch((error) => console.error(error));
@@ -124,6 +126,5 @@ Report.live = (() => {
   document.addEventListener("visibilitychange", () => {
     if (!document.hidden) look().catch((error) => console.error(error));
   });
-  go();
-  return { progress, hosts, samples };
+  return { go, progress, hosts, samples };
 })();
