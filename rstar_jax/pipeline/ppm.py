@@ -130,20 +130,22 @@ def train(
     config.ppm_head,
     rngs=nnx.Rngs(rng.seed_for(seed, "ppm head", round_)),
   )
-  info: dict[str, Any] = {
-    "kind": kind,
-    "pairs" if kind == "ppm" else "items": packed["items"],
-  } | given
-  if packed["training"] == "held_out":
-    info["held_out"] = 0
   with contextlib.ExitStack() as stack:
 
     def opened(name: str) -> StoredSides:
       return StoredSides(stack.enter_context(store.local(rows / name)))
 
+    training = opened(packed["training"])
+    info: dict[str, Any] = {
+      "kind": kind,
+      # Without those that are too long.
+      "pairs" if kind == "ppm" else "items": int(training.counts.sum()),
+    } | given
+    if packed["training"] == "held_out":
+      info["held_out"] = 0
     model = ppm_lib.train_sides(
       model,
-      opened(packed["training"]),
+      training,
       settings,
       loop.Session(
         scalars.training(round_, name),
@@ -242,8 +244,8 @@ def pack(
 
   Returns:
     "training" and "held_out", the folders' names; "measured", the names of the
-    folders of held-out pairs; "items", the number of training items; and
-    "sizes", see `training.ppm.largest`.
+    folders of held-out pairs; "items", the number of training items, with
+    those that are too long; and "sizes", see `training.ppm.largest`.
   """
   tokenizer, length = context.tokenizer, settings.length
   ranked = map(pairs_lib.from_dict, rows_of(context.finished(round_, "pairs")))

@@ -175,6 +175,24 @@ class RewardsTest(parameterized.TestCase):
       if pair.question not in kept
     ]
     self.assertCountEqual(items, expected)
+    self.assertEqual(self.manifest["pairs"], len(expected))
+
+  @parameterized.parameters(("ppm", "pairs"), ("pqm", "items"))
+  def test_items_that_are_too_long_are_not_counted(self, kind, count):
+    everything = self.learn(kind, kind)
+    tokenizer = self.context.tokenizer
+
+    def longest(item):
+      prompt = tokenizer.prompt(item[0])
+      return max(
+        len(encode_solution(tokenizer, prompt, nodes)) for nodes in item[1:-1]
+      )
+
+    lengths = sorted(map(longest, everything))
+    self.context.config.ppm.length = lengths[len(lengths) // 2]
+    items = self.learn(kind, kind)
+    self.assertLess(len(items), len(everything))
+    self.assertEqual(self.manifest[count], len(items))
 
   @parameterized.parameters("ppm", "orm")
   def test_nothing_is_held_out_where_nothing_would_be_left(self, kind):
