@@ -145,7 +145,8 @@ def _curve(rows: Sequence[Mapping[str, Any]]) -> list[str]:
   return [
     "By the number of samples, rollouts or searches; generated tokens a "
     "problem in parentheses. Of samples and searches that never stopped early "
-    "it is the mean over all subsets of so many; of others the first ones.",
+    "it is the mean over all subsets of so many, for a weighted vote over at "
+    "most 128 of them; of others the first ones.",
     "",
     *grid(
       ["Method", "Guided by", "Choice", *map(str, sizes)],
