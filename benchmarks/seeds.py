@@ -3,7 +3,9 @@
   python -m benchmarks.seeds runs/tiny-0 runs/tiny-1 runs/tiny-2
 
 A cell is the mean over seeds, with the lowest and the highest of them. Paired
-differences have 95% intervals that draw seeds and problems anew.
+differences have 95% intervals that draw seeds and problems anew. With
+--less=DIR,DIR,... the last round's methods are compared with those of these
+runs, of the same seeds and problems.
 """
 
 import json
@@ -12,7 +14,7 @@ import typing
 from collections.abc import Sequence
 
 import numpy as np
-from absl import app
+from absl import app, flags
 
 from rstar_jax import rng
 from rstar_jax.evaluation import intervals, methods, solutions
@@ -20,6 +22,7 @@ from rstar_jax.grading import choose
 from rstar_jax.pipeline.reading import read_rows
 from rstar_jax.storage.formatting import grid
 
+_LESS = flags.DEFINE_list("less", [], "Folders of runs to compare with.")
 _COLUMNS = {
   "policy": "Policy pass@1",
   "majority": "Majority",
@@ -181,10 +184,47 @@ def _growth(data: dict[int, list[dict]], split: str) -> str:
   return f"- policy, last round less round {min(data)}: {said}"
 
 
+def _last(folders: list[pathlib.Path]) -> list[dict]:
+  """Returns `outcomes` of each run's last round."""
+  found = []
+  for folder in folders:
+    results = json.loads((folder / "results.json").read_text())
+    round_ = max(row["round"] for row in results["rows"])
+    config = results["config"]["eval"]
+    rows = read_rows(folder / f"round_{round_}" / "eval")
+    found.append(outcomes(rows, config["answer_select"], config["top_k"]))
+  return found
+
+
+def compared(
+  folders: list[pathlib.Path], others: list[pathlib.Path]
+) -> list[str]:
+  """Returns lines: each method of the last rounds less that of other runs.
+
+  Args:
+    folders: runs.
+    others: as many, each of the same seed and problems as that in its place.
+  """
+  ours, theirs = _last(folders), _last(others)
+  lines = []
+  for split, method in sorted(ours[0]):
+    if (split, method) in theirs[0]:
+      pair = [[each[split, method] for each in of] for of in (ours, theirs)]
+      said = _paired(*pair, f"less {method}")
+      lines.append(f"- {split}, {method}, less the other runs': {said}")
+  return lines
+
+
 def main(argv: list[str]) -> None:
   if len(argv) < 2:
     raise app.UsageError("give one or more finished work folders")
-  print(tables([pathlib.Path(each) for each in argv[1:]]))
+  folders = [pathlib.Path(each) for each in argv[1:]]
+  others = [pathlib.Path(each) for each in _LESS.value]
+  if others and len(others) != len(folders):
+    raise app.UsageError("give --less as many folders as there are runs")
+  print(tables(folders))
+  if others:
+    print("\n".join(["", *compared(folders, others)]))
 
 
 if __name__ == "__main__":
