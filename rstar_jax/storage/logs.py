@@ -31,6 +31,8 @@ _TO_FILE = "%(asctime)s %(levelname)s %(filename)s:%(lineno)d] %(message)s"
 
 def to_terminal() -> None:
   """Makes log lines on standard error safe to show, from now on."""
+  # At INFO it says that there is no TPU, on each machine without one.
+  logging.getLogger("jax._src.xla_bridge").setLevel(logging.WARNING)
   shown = absl_logging.get_absl_handler()
   shown.setFormatter(_Shown(shown.python_handler.formatter))
 

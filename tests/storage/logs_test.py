@@ -3,6 +3,7 @@
 import contextlib
 import io
 import logging as std_logging
+import os
 import pathlib
 import subprocess
 import sys
@@ -80,6 +81,27 @@ class LogsTest(absltest.TestCase):
     command = [sys.executable, "-c", program]
     said = subprocess.run(command, capture_output=True, text=True, check=True)
     self.assertRegex(said.stderr, r"^W\d{4} .*\] row \\x1b\[2J\n$")
+
+  def test_a_terminal_hears_of_no_missing_tpu(self):
+    program = (
+      "from absl import app\n"
+      "from rstar_jax.storage import logs\n"
+      "def main(argv):\n"
+      "  logs.to_terminal()\n"
+      "  import jax\n"
+      "  jax.devices('cpu')\n"
+      "app.run(main)\n"
+    )
+    # Unset, so that jax looks for each kind of device.
+    environment = {k: v for k, v in os.environ.items() if k != "JAX_PLATFORMS"}
+    said = subprocess.run(
+      [sys.executable, "-c", program],
+      capture_output=True,
+      text=True,
+      check=True,
+      env=environment,
+    )
+    self.assertNotIn("xla_bridge", said.stderr)
 
 
 if __name__ == "__main__":
