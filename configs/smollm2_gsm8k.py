@@ -84,8 +84,9 @@ def get_config(arg: str = "cold") -> rj.Config:
   reinforce = config.reinforce
   reinforce.problems, reinforce.iterations = 16, 55
   reinforce.temperature = 0.6
+  # A row at a time is as many tokens as two of the rows above.
   reinforce.train = rj.TrainConfig(
-    batch_size=2,
+    batch_size=1,
     length=1024,
     attention_block=128,
     schedule="constant",
