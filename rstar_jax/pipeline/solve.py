@@ -297,8 +297,8 @@ class Solver:
     if tokens <= most or self._config.policy.backend:
       return NO_ANSWER
     return (
-      f"the question has {tokens} tokens with its prompt, and "
-      f"config.engine.max_prefix_tokens is {most}: shorten it, or give more"
+      f"the question has {tokens} tokens with its prompt, beyond "
+      f"config.engine.max_prefix_tokens={most}: shorten it"
     )
 
   def cut(self, text: str, tokens: int) -> int:

@@ -183,7 +183,7 @@ class QuestionsTest(SolvingCase, parameterized.TestCase):
     self.device.policy.block = never_done
     long = "How many are four? " * 100
     most = self.config.engine.max_prefix_tokens
-    said = rf"^the question has \d{{3}} tokens .*max_prefix_tokens is {most}:"
+    said = rf"^the question has \d{{3}} tokens .*max_prefix_tokens={most}:"
     (row,) = self.ask({"question": long})
     self.assertRegex(row["error"], said)
     asking = questions.Asking.of(self.context, 1)
