@@ -55,7 +55,8 @@ class Texts:
       lambda questions, prefixes, seeds: [written],
       verify=lambda programs: [result] * len(programs),
     )
-    driver.run_searches([expansion.grow(tree, 0, config_of())], calls, 1)
+    config = config_of(candidates=len(written))
+    driver.run_searches([expansion.grow(tree, 0, config)], calls, 1)
     text = tree.to_json()
     again = tree_lib.from_record(outside.parse(text))
     assert again.to_json() == text
