@@ -20,7 +20,8 @@ _SEPARATOR = (
 # The parts of conditions that must agree; a set such as \mathbb{R} is mostly
 # implied.
 _TOKEN = re.compile(
-  r"(?:(?<![\w)}])-)?\d+(?:\.\d+)?|\\(?:le|ge|ne|notin|equiv|mid|nmid)(?![a-z])|[<>=]|"
+  r"(?:(?<![\w)}])-)?\d+(?:\.\d+)?|"
+  r"\\(?:le|ge|ne|notin|equiv|mid|nmid)(?![a-z])|[<>=]|"
   r"odd|even|prime|composite|positive|negative|otherwise"
 )
 _LEFT = re.compile(r"\s*([^=<>]*?)\s*(?:=|\\in(?![a-z]))")
