@@ -2,6 +2,7 @@
 # The paper's tables in miniature: runs, studies and branches of five seeds.
 #
 #   benchmarks/paper.sh runs/paper [CONFIG]
+#   SEEDS="0 1" benchmarks/paper.sh runs/paper  # two of them
 #
 # Hours on two CPU cores. Ended at any moment, it goes on where it was. An ORM
 # and a PQM make as many updates as the PPM of 540 pairs.

@@ -132,8 +132,12 @@ _TOKEN = re.compile(
 )
 # Other names of brackets.
 _BRACKETS = {
-  **{"lbrace": r"\{", "rbrace": r"\}", "lbrack": "[", "rbrack": "]"},
-  **{"lparen": "(", "rparen": ")"},
+  "lbrace": r"\{",
+  "rbrace": r"\}",
+  "lbrack": "[",
+  "rbrack": "]",
+  "lparen": "(",
+  "rparen": ")",
 }
 # The lines of a system of equations.
 _LINES = (
