@@ -20,6 +20,8 @@ import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from rstar_jax.storage import stopping
+
 FORM = "module:function"
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 CONFIGS = "configs"
@@ -84,9 +86,9 @@ class Plugin:
   def _guarded(self) -> Iterator[None]:
     try:
       yield
-    except PluginError:
+    except (PluginError, stopping.Stopped):
       raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
       raise PluginError(
         f"{self._label} raised {_one_line(error)}{_location(error, self._file)}"
       ) from error

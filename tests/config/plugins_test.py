@@ -9,6 +9,7 @@ from absl.testing import absltest, parameterized
 
 from rstar_jax.config import plugins, validation
 from rstar_jax.config import schema as config_lib
+from rstar_jax.storage import stopping
 from tests import layering_test
 
 MODULE = """
@@ -139,6 +140,16 @@ class PluginsTest(parameterized.TestCase):
       self.line(plugins.load("own_plugin:twice", "f"), 1, 2),
       "takes 1 positional argument but 2 were given",
     )
+
+  def test_one_that_exits_does_not_end_the_process(self):
+    exits = plugins.wrap(lambda: sys.exit("no key"), "field")
+    self.assertRegex(self.line(exits), "^field=.* raised SystemExit: no key")
+
+    def stops():
+      raise stopping.Stopped
+
+    with self.assertRaises(stopping.Stopped):
+      plugins.wrap(stops, "f")()
 
   @parameterized.parameters(
     ("task", "maths", "one of 'math', 'code', 'reasoning_gym:', or a function"),
