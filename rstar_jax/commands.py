@@ -34,6 +34,7 @@ class Command:
     apart: whether its processes work independently, unless they also train.
     lowest: the lowest round.
     newest: whether it takes the newest round if --round is not given.
+    computes: whether it runs a model, on the accelerator if there is one.
   """
 
   does: str
@@ -45,6 +46,7 @@ class Command:
   apart: bool = False
   lowest: int = 1
   newest: bool = False
+  computes: bool = True
 
   @property
   def needs_round(self) -> bool:
@@ -68,6 +70,7 @@ COMMANDS = {
     _ROUND,
     begins=True,
     apart=True,
+    computes=False,
   ),
   "sft": Command("trains the policy on the solutions", _ROUND),
   "ppm": Command("trains the process preference model on the pairs", _ROUND),
@@ -95,7 +98,9 @@ COMMANDS = {
     "shows a run in progress in a browser",
     module="rstar_jax.report.live",
   ),
-  "report": Command("writes the table and the page of a run's results"),
+  "report": Command(
+    "writes the table and the page of a run's results", computes=False
+  ),
   "study": Command("compares methods, with the models of --round", _ROUND),
   "compare": Command(
     "compares this run with another",
@@ -103,18 +108,23 @@ COMMANDS = {
     reads=True,
     lowest=0,
     newest=True,
+    computes=False,
   ),
   "branch": Command(
     "takes over another run's work, up to the trees of --round",
     ("other", "at", *_ROUND),
+    computes=False,
   ),
   "export": Command(
     "exports the training data or a model of --round",
     ("artifact", "push_to", *_ROUND),
     reads=True,
+    computes=False,
   ),
   "check": Command(
-    "checks whether a run can work, and estimates its cost", ("topology",)
+    "checks whether a run can work, and estimates its cost",
+    ("topology",),
+    computes=False,
   ),
 }
 

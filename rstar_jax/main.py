@@ -269,15 +269,23 @@ def tell() -> None:
   outside.say(as_json if _JSON.value else status.render(found))
 
 
+def spare_accelerator() -> None:
+  """Makes jax use the CPU, unless the command runs a model.
+
+  Only one process at a time can use a TPU, and a run on this machine may have
+  it.
+  """
+  if not commands.COMMANDS[_STAGE.value].computes:
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")
+
+
 def foresee() -> bool:
   """Prints what would fail and the cost; returns whether nothing would."""
-  import jax
-
   from rstar_jax.tools.preflight import check, findings
 
-  # No device is used. One worker of a pod would wait for the others, and a run
-  # on this machine may have its accelerator.
-  jax.config.update("jax_platforms", "cpu")
+  spare_accelerator()
   results = check.check(
     _CONFIG.value,
     _TOPOLOGY.value,
@@ -296,6 +304,7 @@ def run() -> None:
   config, stage = _CONFIG.value, _STAGE.value
   reads = commands.COMMANDS[stage].reads
   workdir, round_, other = find()
+  spare_accelerator()
   host = place(round_)
   hosts.check_devices()
   # Before the folder is created, or bound to a config that cannot run.

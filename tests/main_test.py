@@ -811,6 +811,18 @@ class MainTest(parameterized.TestCase):
     self.assertIn(" errors, ", done.stdout)
     self.assertNotIn("Traceback", done.stderr)
 
+  def test_only_a_command_that_runs_a_model_takes_an_accelerator(self):
+    with mock.patch("jax.config.update") as update:
+      for stage in ("extract", "report", "compare", "branch", "export"):
+        with flagsaver.flagsaver(stage=stage):
+          main.spare_accelerator()
+        update.assert_called_once_with("jax_platforms", "cpu")
+        update.reset_mock()
+      for stage in ("evolve", "rollout", "sft", "ppm", "evaluate", "solve"):
+        with flagsaver.flagsaver(stage=stage):
+          main.spare_accelerator()
+      update.assert_not_called()
+
   def test_help_loads_no_jax(self):
     text = (
       "import sys\nfrom rstar_jax import main\n"
