@@ -56,13 +56,15 @@ CHIPS = {
   for name, flops, usable, *rest in (
     ("v4", 275e12, 30.75, 1200e9, 2400e9 / 8, 6, 0, "2x2x1", 2, 2048),
     ("v5e", 197e12, 15.75, 819e9, 1600e9 / 8, 4, 25e9 / 8, "2x2", 1, 256, 8),
-    ("v5p", 459e12, 95.73, 2765e9, 4800e9 / 8, 6, 50e9 / 8, "2x2x1", 2, 4096),
+    ("v5p", 459e12, 95.73, 2765e9, 4800e9 / 8, 6, 50e9 / 8, "2x2x1", 2, 6144),
     # ICI is published for both directions together: 800 GB/s.
     ("v6e", 918e12, 31.24, 1638e9, 400e9, 4, 100e9 / 8, "2x2", 1, 256, 8),
   )
 }
 
 
+# Chips of a cube of 4x4x4, of which large slices of v4 and v5p are made.
+_CUBE = 64
 # Cloud's names of chips in accelerator types.
 _KINDS = {"v5litepod": "v5e"}
 
@@ -145,10 +147,11 @@ def parse(name: str) -> Slice:
   shape = (_grid if mark == ":" else _grid_of)(size, chip)
   if shape is None:
     axes, largest = chip.links // 2, chip.most * chip.cores
+    more = f", or a multiple of {_CUBE * chip.cores}" if axes == 3 else ""
     raise ValueError(
       f"topology {name!r}: {kind} wants one of Cloud's grids of {axes} sizes, "
       f"such as {kind}:{chip.host}, or a power of two from "
-      f"{kind}-{4 * chip.cores} to {kind}-{largest}"
+      f"{kind}-{4 * chip.cores} to {kind}-{largest}{more}"
     )
   return Slice(chip, shape, int(slices or 1))
 
@@ -176,7 +179,11 @@ def _grid_of(size: str, chip: Chip) -> tuple[int, ...] | None:
 def _usual_grid(chips: int, chip: Chip) -> tuple[int, ...] | None:
   """Returns Cloud's grid of that many chips: as square as possible."""
   bits = chips.bit_length() - 1
-  if chips < 1 or chips > chip.most or chips != 1 << bits:
+  if not 1 <= chips <= chip.most:
+    return None
+  if chip.links == 6 and chips % _CUBE == 0:
+    return _cuboid(chips // _CUBE)
+  if chips != 1 << bits:
     return None
   # Only v5e and v6e have machines of one chip; none has two.
   if chips < 4 and (chips == 2 or chip.cores == 2):
@@ -185,3 +192,15 @@ def _usual_grid(chips: int, chip: Chip) -> tuple[int, ...] | None:
   shape = [1 << (bits + axis) // axes for axis in range(axes)]
   # A host's four chips are 2x2x1.
   return tuple(sorted(shape, reverse=1 in shape))
+
+
+def _cuboid(cubes: int) -> tuple[int, int, int]:
+  """Returns the grid of 4x4x4 cubes with the shortest sides."""
+  grids = [
+    (4 * first, 4 * second, 4 * rest)
+    for first in range(1, cubes + 1)
+    for second in range(first, cubes // first + 1)
+    if (rest := cubes // (first * second)) >= second
+    and first * second * rest == cubes
+  ]
+  return min(grids, key=sum)

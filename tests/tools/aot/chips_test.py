@@ -63,7 +63,12 @@ class SliceTest(parameterized.TestCase):
     ("v5p-32", "v5p:2x2x4"),
     ("v5p-64", "v5p:2x4x4"),
     ("v5p-128", "v5p:4x4x4"),
+    # Cloud's page of v5p has these, and no larger one.
+    ("v5p-384", "v5p:4x4x12"),
+    ("v5p-512", "v5p:4x8x8"),
+    ("v5p-2048", "v5p:8x8x16"),
     ("v5p-8192", "v5p:16x16x16"),
+    ("v5p-12288", "v5p:16x16x24"),
     ("2x v5e-16", "2x v5e:4x4"),
     ("2xv5e-16", "2x v5e:4x4"),
     ("1x v5e-16", "v5e:4x4"),
@@ -87,6 +92,7 @@ class SliceTest(parameterized.TestCase):
     *("v5e-12", "v5e-512", "v5p-4", "v5p-9", "v5e:32x32", "v5e:0x4", "v7-8"),
     *("v5e:3x3", "v5e:4x2", "v5e:2x8", "v5e:1x2", "v6e:1x4", "v5e:16x32"),
     *("v5p:2x2x8", "v5p:4x4x6", "v5p:8x4x4", "v5p:0x4x4", "v4:1x1x1"),
+    *("v5p-96", "v5p-12290", "v5p-16384", "v4-8192"),
     *("0x v5e-16", "v5e--16", "v5e:4x-4", "2x", "x v5e-16"),
   )
   def test_wrong_names(self, name):
