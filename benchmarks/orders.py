@@ -12,7 +12,8 @@ a digit for each problem in the order of the set: how many of them are right;
 Prints a JSON line: the mean over samples of each side, with the seeds' own
 means; their difference, and its 95% bootstrap interval over problems, which
 both sides share, and over the seeds of each side. With one seed a side the
-interval is over problems alone.
+interval is over problems alone. A side "cold_anew+cold_third" has the seeds of
+both.
 """
 
 import json
@@ -35,17 +36,25 @@ def rates(
 ) -> np.ndarray:
   """Returns the shares of right samples, [seeds, problems].
 
+  Args:
+    lines: of the file.
+    policy: name of a policy, or names joined by "+".
+    problems: name of a set.
+
   Raises:
     ValueError: there is no such policy, or no such set.
   """
-  found = [
-    [int(digit) / each["samples"] for digit in each["right"]]
-    for each in sorted(lines, key=lambda each: each["seed"])
-    if (each["policy"], each["set"]) == (policy, problems)
-  ]
-  if not found:
-    known = sorted({f"{each['policy']} on {each['set']}" for each in lines})
-    raise ValueError(f"no {policy} on {problems}, only {', '.join(known)}")
+  found = []
+  for name in policy.split("+"):
+    one = [
+      [int(digit) / each["samples"] for digit in each["right"]]
+      for each in sorted(lines, key=lambda each: each["seed"])
+      if (each["policy"], each["set"]) == (name, problems)
+    ]
+    if not one:
+      known = sorted({f"{each['policy']} on {each['set']}" for each in lines})
+      raise ValueError(f"no {name} on {problems}, only {', '.join(known)}")
+    found += one
   return np.array(found)
 
 

@@ -25,8 +25,12 @@ class OrdersTest(absltest.TestCase):
     np.testing.assert_allclose(
       orders.rates(lines, "a", "sums"), [[1 / 3, 2 / 3], [0, 1]]
     )
-    with self.assertRaisesRegex(ValueError, "only a on sums, b on sums"):
-      orders.rates(lines, "a", "differences")
+    np.testing.assert_allclose(
+      orders.rates(lines, "b+a", "sums"), [[1, 1], [1 / 3, 2 / 3], [0, 1]]
+    )
+    for policy, problems in (("a", "differences"), ("a+c", "sums")):
+      with self.assertRaisesRegex(ValueError, "only a on sums, b on sums"):
+        orders.rates(lines, policy, problems)
 
   def test_what_all_problems_and_seeds_say_is_certain(self):
     found = orders.compare(np.full((2, 5), 0.75), np.full((3, 5), 0.5))
