@@ -146,9 +146,14 @@ def main(_):
     def solve(
       count: int, temperature: float | None = None
     ) -> list[list[sampling.Sample]]:
-      calls = backend.blocks(temperature)
+      # As many as fill the engine also with one sample each.
       return sampling.sample(
-        asked, count, calls, _SEED.value, name=("pass_rates",)
+        asked,
+        count,
+        backend.blocks(temperature),
+        _SEED.value,
+        in_flight=config.engine.rows,
+        name=("pass_rates",),
       )
 
     greedy = [one for (one,) in solve(1, 0.0)]
