@@ -6,7 +6,8 @@
 The file has a JSON object for each policy and set of problems: "policy", "seed"
 and "set"; "samples", how many solutions of a problem were sampled; "right",
 a digit for each problem in the order of the set: how many of them are right;
-"greedy", likewise for the solution at temperature 0; and "tokens", of a sample.
+"greedy", likewise for the solution at temperature 0, where it was asked for;
+and "tokens", of a sample.
 `benchmarks.pass_rates --out` has the same by problem.
 
 Prints a JSON line: the mean over samples of each side, with the seeds' own
