@@ -273,7 +273,7 @@ def spare_accelerator() -> None:
   """Makes jax use the CPU, unless the command runs a model.
 
   Only one process at a time can use a TPU, and a run on this machine may have
-  it.
+  it; one worker of a pod would wait for the others.
   """
   if not commands.COMMANDS[_STAGE.value].computes:
     import jax
