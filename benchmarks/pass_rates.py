@@ -146,7 +146,7 @@ def main(_):
     def solve(
       count: int, temperature: float | None = None
     ) -> list[list[sampling.Sample]]:
-      # As many as fill the engine also with one sample each.
+      # So many problems that one sample of each fills the engine.
       return sampling.sample(
         asked,
         count,

@@ -147,11 +147,11 @@ def parse(name: str) -> Slice:
   shape = (_grid if mark == ":" else _grid_of)(size, chip)
   if shape is None:
     axes, largest = chip.links // 2, chip.most * chip.cores
-    more = f", or a multiple of {_CUBE * chip.cores}" if axes == 3 else ""
+    more = f" or a multiple of {_CUBE * chip.cores}" if axes == 3 else ""
     raise ValueError(
       f"topology {name!r}: {kind} wants one of Cloud's grids of {axes} sizes, "
-      f"such as {kind}:{chip.host}, or a power of two from "
-      f"{kind}-{4 * chip.cores} to {kind}-{largest}{more}"
+      f"such as {kind}:{chip.host}, or a power of two{more} from "
+      f"{kind}-{4 * chip.cores} to {kind}-{largest}"
     )
   return Slice(chip, shape, int(slices or 1))
 
@@ -194,13 +194,12 @@ def _usual_grid(chips: int, chip: Chip) -> tuple[int, ...] | None:
   return tuple(sorted(shape, reverse=1 in shape))
 
 
-def _cuboid(cubes: int) -> tuple[int, int, int]:
+def _cuboid(cubes: int) -> tuple[int, ...]:
   """Returns the grid of 4x4x4 cubes with the shortest sides."""
   grids = [
-    (4 * first, 4 * second, 4 * rest)
-    for first in range(1, cubes + 1)
-    for second in range(first, cubes // first + 1)
-    if (rest := cubes // (first * second)) >= second
-    and first * second * rest == cubes
+    (one, other, cubes // (one * other))
+    for one in range(1, cubes + 1)
+    for other in range(1, cubes + 1)
+    if cubes % (one * other) == 0
   ]
-  return min(grids, key=sum)
+  return tuple(4 * side for side in sorted(min(grids, key=sum)))
