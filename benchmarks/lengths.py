@@ -1,13 +1,15 @@
 """How much of what a reward model knows is the number of steps.
 
   python -m benchmarks.lengths docs/results/gsm8k_search.jsonl.zst
-  python -m benchmarks.lengths WORKDIR/round_1/eval WORKDIR/round_1/study
+  python -m benchmarks.lengths WORKDIR/round_1/eval,WORKDIR/round_1/study
   python -m benchmarks.lengths docs/results/gsm8k_search.jsonl.zst \\
     --first="ppm of 2,768 pairs" --second="ppm of 665 pairs"
 
-Reads the records of an evaluation or a study (`evaluation/solutions.py`): files
-of them, or folders. --out=FILE.jsonl.zst keeps them as one file in which each
-step is empty, so that its number is left and not its text.
+Reads the records of an evaluation or a study (`evaluation/solutions.py`). Each
+argument is one run: files of records or folders, separated by commas. Several
+runs have the same test problems, and differ in their seed. --out=FILE.jsonl.zst
+keeps one run's records as one file in which each step is empty, so that its
+number is left and not its text.
 
 Prints three tables for each set of problems:
 
@@ -16,15 +18,18 @@ Prints three tables for each set of problems:
 - what is chosen among the samples, as many as cost what the search costs, and
   among the solutions of each search: by vote, by value, or by a vote of those
   with the fewest steps; whether any is right; and by how much choosing in the
-  tree by value ("mcts") leads. Intervals are 95%, a bootstrap over problems;
+  tree by value ("mcts") leads;
 - how often the model puts a right solution above a wrong one of the same
   problem, of any length and of the same one, and a shorter above a longer. A
   problem counts once. Chance has 50.
 
-With --first and --second, two reward models that have valued the same samples,
-it prints one table over all sets in their place: those shares, and whether the
-best sample is right by either model, or by the vote of all samples and of those
-with the fewest steps; and by how much the first model leads.
+Intervals are 95%, a bootstrap over problems; of several runs, over these too,
+and each run's own figure follows in parentheses.
+
+With --first and --second, two reward models that have valued the same samples
+of one run, it prints one table over all sets in their place: those shares, and
+whether the best sample is right by either model, or by the vote of all samples
+and of those with the fewest steps; and by how much the first model leads.
 """
 
 import collections
@@ -158,6 +163,12 @@ ORDERS = {
 }
 
 
+def equal_samples(found: Found) -> int:
+  """Returns how many samples cost what the search of a set costs."""
+  samples = [found["samples"][problem] for problem in sorted(found["mcts"])]
+  return cost.equal_samples(samples, list(found["mcts"].values()))
+
+
 def chosen(found: Found) -> dict[str, tuple[np.ndarray, float]]:
   """Returns whether each way's answers are right, and its mean tokens.
 
@@ -165,7 +176,8 @@ def chosen(found: Found) -> dict[str, tuple[np.ndarray, float]]:
     found: of one set; the problems of "mcts" are looked at.
 
   Returns:
-    For each way, float [problems] in [0, 1], problems in sorted order.
+    For each way, float [problems] in [0, 1], problems in sorted order. Ways
+    that choose among samples have `equal_samples` of them.
   """
   problems = sorted(found["mcts"])
   ways: dict[str, tuple[np.ndarray, float]] = {}
@@ -181,17 +193,17 @@ def chosen(found: Found) -> dict[str, tuple[np.ndarray, float]]:
     choose("greedy", "greedy", "first")
   if "samples" in found:
     samples = [found["samples"][problem] for problem in problems]
-    count = cost.equal_samples(samples, list(found["mcts"].values()))
+    count = equal_samples(found)
     every = [
       [each["verdict"] == "equal" for each in row["trajectories"]]
       for row in samples
     ]
     one = cost.mean_tokens(samples) / cost.units_of(samples)
     ways["mean of samples"] = np.array([*map(np.mean, every)]), one
-    choose(f"majority of {count}", "samples", "majority", count)
-    choose(f"best of {count}", "samples", "best", count)
-    choose(f"fewest steps of {count}", "samples", "majority", count, fewest)
-    choose(f"any of {count}", "samples", "pass", count)
+    choose("majority", "samples", "majority", count)
+    choose("best-of-N", "samples", "best", count)
+    choose("fewest steps", "samples", "majority", count, fewest)
+    choose("any of N", "samples", "pass", count)
   for source in sorted(found):
     # A study that is under way has fewer problems.
     whole = found[source].keys() >= found["mcts"].keys()
@@ -204,17 +216,37 @@ def chosen(found: Found) -> dict[str, tuple[np.ndarray, float]]:
 
 
 def _percent(values: np.ndarray) -> str:
-  return intervals.percent(np.mean(values), *intervals.bootstrap(values, 0))
+  """Returns the mean of values [runs, problems], NaN for none, in percent."""
+  if len(values) == 1:
+    values = values[~np.isnan(values)]
+    return intervals.percent(values.mean(), *intervals.bootstrap(values, 0))
+  mean = intervals.percent(np.nanmean(values), *intervals.crossed(values, 0))
+  return f"{mean} ({_by_run(100 * np.nanmean(values, axis=1), '.1f')})"
 
 
-def render(name: str, found: Found) -> list[str]:
-  """Returns the tables of a set."""
-  searched = {
-    source: list(rows.values())
-    for source, rows in found.items()
-    if source != "greedy"
+def _by_run(figures: Iterable[float], form: str = "") -> str:
+  """Returns "21", or "21, 22" of several runs."""
+  return ", ".join(format(each, form) for each in figures)
+
+
+def render(name: str, runs: Sequence[Found]) -> list[str]:
+  """Returns the tables of a set.
+
+  Raises:
+    ValueError: the runs have searched other problems.
+  """
+  problems = runs[0]["mcts"].keys()
+  if any(each["mcts"].keys() != problems for each in runs):
+    raise ValueError(f"the runs have not searched the same problems of {name}")
+  common = [
+    source
+    for source in runs[0]
+    if source != "greedy" and all(source in each for each in runs)
+  ]
+  shares = {
+    source: by_steps(row for each in runs for row in each[source].values())
+    for source in common
   }
-  shares = {source: by_steps(rows) for source, rows in searched.items()}
   lengths = sorted({steps for each in shares.values() for steps in each})
   steps_rows = [
     [
@@ -228,30 +260,39 @@ def render(name: str, found: Found) -> list[str]:
     ]
     for source, each in shares.items()
   ]
-  ways = chosen(found)
-  best, _ = ways["mcts"]
-  lines = [f"## {name}, {len(best)} problems", ""]
+  lines = [f"## {name}, {len(problems)} problems", ""]
+  if all("samples" in each for each in runs):
+    lines += [f"N, the samples: {_by_run(map(equal_samples, runs))}.", ""]
   head = [f"{steps} steps" for steps in lengths]
   lines += [*grid(["% (of these right)", *head], steps_rows), ""]
-  lines += grid(
-    ["way", "right, %", "tokens", "mcts leads by"],
-    [
-      [
-        way,
-        _percent(right),
-        f"{tokens:.0f}",
-        "" if way == "mcts" else _percent(best - right),
-      ]
-      for way, (right, tokens) in ways.items()
-    ],
-  )
+  ways = [chosen(each) for each in runs]
+  best = np.array([each["mcts"][0] for each in ways])
+  way_rows = []
+  for way in ways[0]:
+    if all(way in each for each in ways):
+      right = np.array([each[way][0] for each in ways])
+      tokens = f"{np.mean([each[way][1] for each in ways]):.0f}"
+      leads = "" if way == "mcts" else _percent(best - right)
+      way_rows.append([way, _percent(right), tokens, leads])
+  lines += grid(["way", "right, %", "tokens", "mcts leads by"], way_rows)
   order_rows = []
-  for source, rows in searched.items():
+  for source in common:
     row = [source]
+    names = list(dict.fromkeys(one for each in runs for one in each[source]))
     for order in ORDERS.values():
-      each = np.array([ordered(record, order) for record in rows])
-      each = each[~np.isnan(each)]
-      row.append(f"{_percent(each)}, n {len(each)}" if len(each) else "-")
+      values = np.array(
+        [
+          [
+            ordered(each[source][one], order) if one in each[source] else np.nan
+            for one in names
+          ]
+          for each in runs
+        ]
+      )
+      values = values[:, ~np.isnan(values).all(axis=0)]
+      some = values.size and not np.isnan(values).all(axis=1).any()
+      count = values.shape[1]
+      row.append(f"{_percent(values)}, n {count}" if some else "-")
     order_rows.append(row)
   return [*lines, "", *grid(["values of", *ORDERS], order_rows), ""]
 
@@ -314,30 +355,40 @@ def compare(
 
 def main(argv: Sequence[str]) -> None:
   if len(argv) < 2:
-    raise app.UsageError("give files or folders of records")
-  rows = list(read(argv[1:]))
+    raise app.UsageError("give the records of one run or more")
+  runs = [list(read(each.split(","))) for each in argv[1:]]
+  if len(runs) > 1 and (_FIRST.value or _SECOND.value or _OUT.value):
+    raise app.UsageError("--first, --second, --out: give one run")
   if _FIRST.value or _SECOND.value:
     try:
-      compared = compare(rows, _FIRST.value, _SECOND.value)
+      compared = compare(runs[0], _FIRST.value, _SECOND.value)
     except ValueError as error:
       raise app.UsageError(f"--first, --second: {error}") from None
     table = [
-      [what, str(len(a)), *map(_percent, (a, b, a - b))]
+      [what, str(len(a)), *(_percent(each[None]) for each in (a, b, a - b))]
       for what, (a, b) in compared.items()
       if len(a)
     ]
     print("\n".join(grid(["%", "n", "first", "second", "less"], table)))
     return
-  sets = by_set(rows)
-  if bad := sorted(name for name, found in sets.items() if "mcts" not in found):
-    raise app.UsageError(
-      f"{bad[0]} has no search of an evaluation (source mcts): give the eval "
-      "folder of a round with a PPM, too"
-    )
+  sets = [by_set(rows) for rows in runs]
+  names = [name for name in sets[0] if all(name in each for each in sets)]
+  if not names:
+    raise app.UsageError("the runs have no set of problems in common")
+  for name in names:
+    if any("mcts" not in each[name] for each in sets):
+      raise app.UsageError(
+        f"{name} has no search of an evaluation (source mcts): give the eval "
+        "folder of a round with a PPM, too"
+      )
   if _OUT.value:
-    records.write_shard(_OUT.value, map(without_texts, rows))
-  for name, found in sets.items():
-    print("\n".join(render(name, found)))
+    records.write_shard(_OUT.value, map(without_texts, runs[0]))
+  for name in names:
+    try:
+      lines = render(name, [each[name] for each in sets])
+    except ValueError as error:
+      raise app.UsageError(str(error)) from None
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def crossed(
 
   Args:
     right: float [S, N], values of S seeds and N problems; they may be
-      differences.
+      differences. NaN is no value: the mean is over the values that are there.
     seed: seed of the resamples, uint32.
     resamples: number of resamples, at least 1.
     less: float [R, N], values of R other seeds on the same problems. If given,
@@ -64,12 +64,20 @@ def crossed(
     # A resample's mean needs only how often each row was drawn.
     return random.multinomial(count, [1 / count] * count, resamples)
 
-  seeds, problems = right.shape
-  rows, columns = drawn(seeds) / seeds @ right, drawn(problems)
+  def means(values: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+    there = ~np.isnan(values)
+    totals, counts = (
+      (seeds @ each * problems).sum(axis=1)
+      for each in (np.where(there, values, 0.0), there)
+    )
+    # A resample without values has no mean.
+    return np.where(counts, totals / np.maximum(counts, 1), np.nan)
+
+  seeds, problems = drawn(len(right)), drawn(right.shape[1])
+  found = means(right, seeds)
   if less is not None:
-    rows = rows - drawn(len(less)) / len(less) @ less
-  means = (rows * columns).sum(axis=1) / problems
-  low, high = np.percentile(means, _INTERVAL)
+    found = found - means(less, drawn(len(less)))
+  low, high = np.nanpercentile(found, _INTERVAL)
   return float(low), float(high)
 
 

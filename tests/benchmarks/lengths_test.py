@@ -7,6 +7,7 @@ import numpy as np
 from absl.testing import absltest
 
 from benchmarks import lengths
+from rstar_jax.evaluation import intervals
 from rstar_jax.storage import records
 
 
@@ -130,10 +131,10 @@ class LengthsTest(absltest.TestCase):
       {
         "greedy": 0,
         "mean of samples": 1 / 3,
-        "majority of 2": 0,
-        "best of 2": 0,
-        "fewest steps of 2": 1,
-        "any of 2": 1,
+        "majority": 0,
+        "best-of-N": 0,
+        "fewest steps": 1,
+        "any of N": 1,
         "mcts": 1,
         "mcts: vote": 0,
         "mcts: fewest steps": 1,
@@ -145,12 +146,50 @@ class LengthsTest(absltest.TestCase):
       },
     )
     tokens = [
-      ways[name][1] for name in ("mean of samples", "best of 2", "mcts")
+      ways[name][1] for name in ("mean of samples", "best-of-N", "mcts")
     ]
     self.assertEqual(tokens, [10, 20, 20])
-    text = "\n".join(lengths.render("s", found))
-    self.assertIn("| fewest steps of 2         | 100.0 [100.0, 100.0]", text)
+    text = "\n".join(lengths.render("s", [found]))
+    self.assertIn("N, the samples: 2.", text)
+    self.assertIn("| fewest steps              | 100.0 [100.0, 100.0]", text)
     self.assertIn("100.0 [100.0, 100.0], n 1", text)
+
+  def test_several_runs_of_the_same_problems(self):
+    def run(*rights, values=(0.9, 0.1)):
+      rows = []
+      for problem, right in zip("abcd", rights, strict=True):
+        rows.append(
+          record(problem, "mcts", solution(3, right, 0.5), spent=[20])
+        )
+        # Of equally many steps; no pair where both are wrong.
+        both = solution(4, right, values[0]), solution(4, False, values[1])
+        rows.append(record(problem, "samples", *both, solution(2, False, 0)))
+      (found,) = lengths.by_set(rows).values()
+      return found
+
+    first = run(True, True, True, False)
+    second = run(True, False, False, False, values=(0.1, 0.9))
+    lines = lengths.render("s", [first, second])
+    text = "\n".join(lines)
+    self.assertIn("N, the samples: 2, 2.", text)
+    _, mcts, _ = (line for line in lines if line.startswith("| mcts "))
+    values, right = (
+      [cell.strip() for cell in line.split("|")[2:-1]]
+      for line in (lines[-2], mcts)
+    )
+    expected = intervals.percent(
+      0.5,
+      *intervals.crossed(np.array([[1.0, 1, 1, 0], [1, 0, 0, 0]]), 0),
+    )
+    self.assertEqual(right[:2], [f"{expected} (75.0, 25.0)", "20"])
+    # Three problems of the first run have such pairs, one of the second.
+    pairs = np.array([[1.0, 1, 1], [0, np.nan, np.nan]])
+    expected = intervals.percent(0.75, *intervals.crossed(pairs, 0))
+    self.assertEqual(values[1], f"{expected} (100.0, 0.0), n 3")
+
+    del second["mcts"]["d"]
+    with self.assertRaisesRegex(ValueError, "not searched the same problems"):
+      lengths.render("s", [first, second])
 
   def test_records_without_values_do_not_replace_those_with(self):
     search = record("a", "mcts", solution(3, True, 0.8), spent=[20])
@@ -165,7 +204,7 @@ class LengthsTest(absltest.TestCase):
     for rows in ([evaluated, study], [study, evaluated]):
       (found,) = lengths.by_set([search, *rows, failed, again]).values()
       self.assertEqual(found["samples"], {"a": evaluated, "b": failed})
-      right, _ = lengths.chosen(found)["best of 2"]
+      right, _ = lengths.chosen(found)["best-of-N"]
       self.assertEqual(right.tolist(), [1])
 
   def test_records_without_texts_say_the_same(self):

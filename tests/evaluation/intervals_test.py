@@ -77,6 +77,24 @@ class CrossedTest(absltest.TestCase):
     self.assertAlmostEqual(low, means[10])
     self.assertAlmostEqual(high, means[390])
 
+  def test_the_mean_is_over_the_values_that_are_there(self):
+    right = np.random.default_rng(2).random((3, 6))
+    right[0, 1] = right[2, 1] = right[2, 4] = np.nan
+    less = np.array([[0.25, 0.75, 0.5, np.nan, 1, 0]])
+    random = np.random.default_rng(11)
+    drawn = [
+      random.multinomial(count, [1 / count] * count, 401) for count in (3, 6, 1)
+    ]
+    means = []
+    for seeds, problems, _ in zip(*drawn, strict=True):
+      columns = np.repeat(np.arange(6), problems)
+      first = np.repeat(right, seeds, axis=0)[:, columns]
+      means.append(np.nanmean(first) - np.nanmean(less[:, columns]))
+    means.sort()
+    low, high = intervals.crossed(right, 11, 401, less)
+    self.assertAlmostEqual(low, means[10])
+    self.assertAlmostEqual(high, means[390])
+
   def test_covers_the_truth_about_as_often_as_it_says(self):
     """Seeds and problems have effects of their own, of known size."""
     random = np.random.default_rng(7)
