@@ -111,7 +111,7 @@ COMMANDS = {
     computes=False,
   ),
   "branch": Command(
-    "takes over another run's work, up to the trees of --round",
+    "takes over another run's work, up to a stage of --round",
     ("other", "at", *_ROUND),
     computes=False,
   ),

@@ -73,9 +73,9 @@ _OTHER = flags.DEFINE_string("other", None, "Folder of another run.")
 _AT = flags.DEFINE_enum(
   "at",
   "extract",
-  ["rollout", "extract"],
-  "The first stage of --round that runs anew: rollout, for a change of the "
-  "search, or extract, which takes over the trees.",
+  list(layout.STAGES),
+  "The first stage of --round that runs anew, such as rollout for a change of "
+  "the search; what those before it have made is taken over.",
 )
 _ARTIFACT = flags.DEFINE_enum(
   "artifact",

@@ -1,9 +1,9 @@
 """Branches a run off another, with some settings changed.
 
-A branch takes over all earlier rounds and, unless the changed settings are to
-search anew, the trees of the round at which it branches; where that round
-trains by reinforcement, also its policy. Evaluations are taken over only if
-both configs evaluate alike. Files of weights and records are only ever
+A branch takes over all earlier rounds, and of the round at which it branches
+what the stages before a given one have made. A round that trains by
+reinforcement makes its policy with its trees. Evaluations are taken over only
+if both configs evaluate alike. Files of weights and records are only ever
 replaced, so on one disk they are hard-linked; all other files are copied.
 Neither run can change the other.
 """
@@ -30,8 +30,8 @@ def branch(
     context: the new run; its folder has no rounds yet.
     other: the folder of the run to branch off.
     round_: the first round, from 1, of which this run does a part itself.
-    stage: the first stage of that round that runs anew: "rollout", or
-      "extract", for which the round's trees are taken over.
+    stage: the first stage of that round that runs anew, a key of
+      `layout.STAGES`.
 
   Returns:
     A line that names the other run and the fields that differ.
@@ -53,11 +53,13 @@ def branch(
     if (alike or name != "eval")
     and (layout.stage_folder(other, number, name) / layout.MANIFEST).exists()
   ]
-  if stage == "extract":
+  stages = list(layout.STAGES)
+  if before := stages[: stages.index(stage)]:
     algorithm = _made_by(context, theirs, other, round_)
     folders += [
       f"{layout.round_name(round_)}/{name}"
-      for name in layout.folders_of("rollout", algorithm)
+      for each in before
+      for name in layout.folders_of(each, algorithm)
     ]
   differing = identity.differences(theirs, ours)
   note = {

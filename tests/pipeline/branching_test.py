@@ -117,6 +117,28 @@ class BranchingTest(absltest.TestCase):
     rollout.rollout(second, 2)
     self.assertLen(self.device.made, 1)
 
+  def test_a_round_is_evaluated_in_another_way(self):
+    first = self.first()
+    for name in ("policy", "ppm"):
+      first.folder(2, name).mkdir()
+      (first.folder(2, name) / "weights").write_text(f"{name} of round 2")
+      manifests.write(first.folder(2, name), {}, ["weights"])
+    manifests.write(first.folder(2, "eval"), {}, [])
+    for at, taken in (
+      ("sft", ("trees", "sft", "pairs")),
+      ("ppm", ("trees", "sft", "pairs", "policy")),
+      ("evaluate", ("trees", "sft", "pairs", "policy", "ppm")),
+    ):
+      second = self.context(at)
+      branching.branch(second, first.workdir, 2, at)
+      round_ = second.workdir / "round_2"
+      there = [each.name for each in round_.iterdir() if each.is_dir()]
+      self.assertCountEqual(there, taken)
+    self.assertEqual((round_ / "ppm" / "weights").read_text(), "ppm of round 2")
+    (first.folder(2, "ppm") / layout.MANIFEST).unlink()
+    with self.assertRaisesRegex(ValueError, "round_2/ppm is not finished"):
+      branching.branch(self.context("none"), first.workdir, 2, "evaluate")
+
   def test_a_policy_that_was_trained_with_the_trees_comes_with_them(self):
     first = self.first()
     manifests.write(first.folder(2, "policy"), {}, [])
@@ -137,6 +159,9 @@ class BranchingTest(absltest.TestCase):
     branching.branch(second, first.workdir, 2)
     for name in ("trees", "policy"):
       self.assertIsNotNone(manifests.read(second.folder(2, name)))
+    whole = rounds("whole", spec, grpo)
+    branching.branch(whole, first.workdir, 2, "ppm")
+    self.assertTrue(whole.folder(2, "policy").exists())
     # Trees alone are enough to fine-tune on.
     third = rounds("third", spec, spec)
     branching.branch(third, first.workdir, 2)
