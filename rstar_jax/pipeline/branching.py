@@ -10,6 +10,7 @@ Neither run can change the other.
 
 import contextlib
 import os
+from collections.abc import Sequence
 
 from rstar_jax.config import identity
 from rstar_jax.config.schema import Config
@@ -55,7 +56,7 @@ def branch(
   ]
   stages = list(layout.STAGES)
   if before := stages[: stages.index(stage)]:
-    algorithm = _made_by(context, theirs, other, round_)
+    algorithm = _made_by(ours, theirs, other, round_, before)
     folders += [
       f"{layout.round_name(round_)}/{name}"
       for each in before
@@ -97,25 +98,36 @@ def branch(
 
 
 def _made_by(
-  context: Context, theirs: Config, other: store.Path, round_: int
+  ours: Config,
+  theirs: Config,
+  other: store.Path,
+  round_: int,
+  before: Sequence[str],
 ) -> str:
-  """Returns what trains a policy with a round's trees; "sft" for nothing.
+  """Returns the algorithm whose folders of a round are taken over.
+
+  Args:
+    ours: the config of the new run.
+    theirs: that of the other run, in the folder `other`.
+    other: for errors.
+    round_: from 1.
+    before: the round's stages that are taken over.
 
   Raises:
-    ValueError: the other run's trees were not made with such a policy.
+    ValueError: a policy is among them, and another algorithm trained it.
   """
-  if not context.reinforces(round_):
-    return "sft"
-  algorithm = context.config.rounds[round_ - 1].algorithm
-  if algorithm not in [
-    each.algorithm for each in theirs.rounds[round_ - 1 : round_]
-  ]:
+  wanted, made = (
+    next((each.algorithm for each in config.rounds[round_ - 1 : round_]), "sft")
+    for config in (ours, theirs)
+  )
+  # Any trees are enough to fine-tune on.
+  if wanted != made and (wanted != "sft" or "sft" in before):
     raise ValueError(
-      f"config.rounds[{round_ - 1}].algorithm={algorithm!r} makes its policy "
-      f"with its trees, and those of {other} are made otherwise: branch at "
-      "an earlier round, or with --at=rollout"
+      f"config.rounds[{round_ - 1}].algorithm={wanted!r}, but the policy of "
+      f"{other} was trained by {made!r}: branch at an earlier round, or with "
+      "--at=rollout"
     )
-  return algorithm
+  return wanted
 
 
 def _copy_folder(source: store.Path, target: store.Path) -> None:

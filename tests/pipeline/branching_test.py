@@ -166,8 +166,11 @@ class BranchingTest(absltest.TestCase):
     third = rounds("third", spec, spec)
     branching.branch(third, first.workdir, 2)
     self.assertFalse(third.folder(2, "policy").exists())
+    fourth = rounds("fourth", spec, spec)
+    with self.assertRaisesRegex(ValueError, "algorithm='sft', but the policy"):
+      branching.branch(fourth, first.workdir, 2, "ppm")
     tree = rounds("tree", spec, config_lib.RoundConfig(algorithm="tree"))
-    with self.assertRaisesRegex(ValueError, "are made otherwise: branch at"):
+    with self.assertRaisesRegex(ValueError, "was trained by 'grpo': branch at"):
       branching.branch(tree, first.workdir, 2)
     self.assertFalse(tree.folder(2, "trees").exists())
     branching.branch(tree, first.workdir, 2, "rollout")
