@@ -27,9 +27,11 @@ Intervals are 95%, a bootstrap over problems; of several runs, over these too,
 and each run's own figure follows in parentheses.
 
 With --first and --second, two reward models that have valued the same samples
-of one run, it prints one table over all sets in their place: those shares, and
+of a run, it prints one table over all sets in their place: those shares, and
 whether the best sample is right by either model, or by the vote of all samples
-and of those with the fewest steps; and by how much the first model leads.
+and of those with the fewest steps; and by how much the first model leads. Of
+several runs, each with its own two models of these names, it is over the sets
+that all have.
 """
 
 import collections
@@ -298,23 +300,67 @@ def render(name: str, runs: Sequence[Found]) -> list[str]:
 
 
 def compare(
-  rows: Iterable[Record], first: str, second: str
+  runs: Sequence[Iterable[Record]], first: str, second: str
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
   """Compares two reward models by their values of the same samples.
 
   Args:
-    rows: records; those of samples with one of these reward models count.
-    first: name of a reward model.
+    runs: records of each run; those of samples with one of these reward models
+      count, in the sets that all runs have.
+    first: name of a reward model, each run's own.
     second: likewise.
 
   Returns:
-    For each of `ORDERS`, float [problems] in [0, 1] of either model: the
-    problems of all sets, those left out that have no such pair. Likewise
+    For each of `ORDERS`, float [runs, problems] in [0, 1] of either model, NaN
+    where a run has no such pair; problems without any are left out. Likewise
     whether the first model's best sample is right, beside the second model's,
     the majority's, and that of the samples with the fewest steps.
 
   Raises:
-    ValueError: a model is not there, or the two have not valued the same.
+    ValueError: a model is not there, the two have not valued the same, or the
+      runs have no set in common.
+  """
+  found = [_both(rows, first, second) for rows in runs]
+  sets = set.intersection(*({each for each, _ in one} for one in found))
+  if not sets:
+    raise ValueError("the runs have valued no set of problems in common")
+  problems = sorted({p for one in found for p in one if p[0] in sets})
+
+  def table(
+    of: Callable[[Record, Record], tuple[float, float]],
+  ) -> tuple[np.ndarray, np.ndarray]:
+    none = (np.nan, np.nan)
+    a, b = np.array(
+      [[of(*one[p]) if p in one else none for p in problems] for one in found]
+    ).transpose(2, 0, 1)
+    there = ~np.isnan(a).all(axis=0)
+    return a[:, there], b[:, there]
+
+  def right(row: Record, choice: str) -> float:
+    return float(choices.choose(row, choice).right)
+
+  def by_order(above: Callable[[Solution, Solution], bool]):
+    return table(lambda a, b: (ordered(a, above), ordered(b, above)))
+
+  def best_and(other: Callable[[Record, Record], float]):
+    return table(lambda a, b: (right(a, "best"), other(a, b)))
+
+  return {what: by_order(above) for what, above in ORDERS.items()} | {
+    "best": best_and(lambda a, b: right(b, "best")),
+    "best, majority": best_and(lambda a, b: right(a, "majority")),
+    "best, vote of the fewest steps": best_and(
+      lambda a, b: right(fewest(a), "majority")
+    ),
+  }
+
+
+def _both(
+  rows: Iterable[Record], first: str, second: str
+) -> dict[tuple[str, str], tuple[Record, Record]]:
+  """Returns the samples of each problem as two models value them.
+
+  Raises:
+    ValueError: see `compare`.
   """
   found: dict[str, dict[tuple[str, str], Record]] = {first: {}, second: {}}
   names = set()
@@ -327,47 +373,33 @@ def compare(
     raise ValueError(
       f"no samples with values of {min(missing)!r}, only of {sorted(names)}"
     )
-  problems = sorted(found[first])
 
   def told(row: Record) -> list[tuple[object, ...]]:
     return [(t["answer"], len(t["steps"])) for t in row["trajectories"]]
 
-  if problems != sorted(found[second]) or any(
-    told(found[first][each]) != told(found[second][each]) for each in problems
+  one, other = found[first], found[second]
+  if one.keys() != other.keys() or any(
+    told(one[each]) != told(other[each]) for each in one
   ):
     raise ValueError(f"{first!r} and {second!r} have valued other samples")
-  sides = [[found[name][each] for each in problems] for name in (first, second)]
-  results = {}
-  for order, above in ORDERS.items():
-    a, b = (np.array([ordered(row, above) for row in side]) for side in sides)
-    results[order] = a[~np.isnan(a)], b[~np.isnan(b)]
-
-  def right(side: list[Record], choice: str) -> np.ndarray:
-    return np.array([float(choices.choose(row, choice).right) for row in side])
-
-  best = right(sides[0], "best")
-  results["best"] = best, right(sides[1], "best")
-  results["best, majority"] = best, right(sides[0], "majority")
-  shortest = right([*map(fewest, sides[0])], "majority")
-  results["best, vote of the fewest steps"] = best, shortest
-  return results
+  return {each: (one[each], other[each]) for each in one}
 
 
 def main(argv: Sequence[str]) -> None:
   if len(argv) < 2:
     raise app.UsageError("give the records of one run or more")
   runs = [list(read(each.split(","))) for each in argv[1:]]
-  if len(runs) > 1 and (_FIRST.value or _SECOND.value or _OUT.value):
-    raise app.UsageError("--first, --second, --out: give one run")
+  if len(runs) > 1 and _OUT.value:
+    raise app.UsageError("--out: give one run")
   if _FIRST.value or _SECOND.value:
     try:
-      compared = compare(runs[0], _FIRST.value, _SECOND.value)
+      compared = compare(runs, _FIRST.value, _SECOND.value)
     except ValueError as error:
       raise app.UsageError(f"--first, --second: {error}") from None
     table = [
-      [what, str(len(a)), *(_percent(each[None]) for each in (a, b, a - b))]
+      [what, str(a.shape[1]), *map(_percent, (a, b, a - b))]
       for what, (a, b) in compared.items()
-      if len(a)
+      if a.size
     ]
     print("\n".join(grid(["%", "n", "first", "second", "less"], table)))
     return

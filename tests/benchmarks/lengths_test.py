@@ -82,9 +82,9 @@ class LengthsTest(absltest.TestCase):
       ]
 
     both = rows("x", 0.9, 0.1, 0.5) + rows("y", 0.1, 0.2, 0.5)
-    found = lengths.compare(both, "x", "y")
+    found = lengths.compare([both], "x", "y")
     self.assertEqual(
-      {what: (a.tolist(), b.tolist()) for what, (a, b) in found.items()},
+      {what: (*a.tolist(), *b.tolist()) for what, (a, b) in found.items()},
       {
         "right above wrong": ([1], [0]),
         "of equal steps": ([1], [0]),
@@ -100,9 +100,32 @@ class LengthsTest(absltest.TestCase):
     a = record("a", "samples", solution(3, True, 0.1), reward="x")
     b = record("a", "samples", solution(3, False, 0.1), reward="y")
     with self.assertRaisesRegex(ValueError, "have valued other samples"):
-      lengths.compare([a, b], "x", "y")
+      lengths.compare([[a, b]], "x", "y")
     with self.assertRaisesRegex(ValueError, r"'z', only of \['x', 'y'\]"):
-      lengths.compare([a, b], "x", "z")
+      lengths.compare([[a, b]], "x", "z")
+
+  def test_two_models_of_several_runs(self):
+    def run(first, second, right=True, split="s"):
+      return [
+        record(
+          *("a", "samples", solution(3, right, value), solution(3, False, 0.5)),
+          reward=reward,
+          split=each,
+        )
+        for reward, value in (("x", first), ("y", second))
+        for each in ("s", split)
+      ]
+
+    # The second run has no right sample, the first another set.
+    runs = [run(0.9, 0.1, split="t"), run(0.9, 0.1, right=False)]
+    found = lengths.compare(runs, "x", "y")
+    a, b = found["right above wrong"]
+    np.testing.assert_equal((a, b), ([[1], [np.nan]], [[0], [np.nan]]))
+    a, b = found["best"]
+    np.testing.assert_equal((a, b), ([[1], [0]], [[0], [0]]))
+    other = [row | {"split": "u"} for row in runs[1]]
+    with self.assertRaisesRegex(ValueError, "no set of problems in common"):
+      lengths.compare([runs[0], other], "x", "y")
 
   def test_ways_to_choose_at_equal_tokens(self):
     rows = [
