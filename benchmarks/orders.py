@@ -1,7 +1,7 @@
 """How much one way to train a policy gains on another, over problems and seeds.
 
-  python -m benchmarks.orders docs/results/gsm8k_rates.jsonl --set=asdiv \\
-    --first=search --second=cold
+  python -m benchmarks.orders docs/results/gsm8k_rates.jsonl search,cold \\
+    search+search_anew,cold+cold_anew+cold_third
 
 The file has a JSON object for each policy and set of problems: "policy", "seed"
 and "set"; "samples", how many solutions of a problem were sampled; "right",
@@ -10,11 +10,11 @@ a digit for each problem in the order of the set: how many of them are right;
 and "tokens", of a sample.
 `benchmarks.pass_rates --out` has the same by problem.
 
-Prints a JSON line: the mean over samples of each side, with the seeds' own
-means; their difference, and its 95% bootstrap interval over problems, which
-both sides share, and over the seeds of each side. With one seed a side the
-interval is over problems alone. A side "cold_anew+cold_third" has the seeds of
-both.
+Each further argument names two policies to compare; "cold_anew+cold_third" has
+the seeds of both. Prints a table with a row for each set that both have: how
+many samples of either are right, with the seeds' own shares in parentheses; the
+difference, and its 95% bootstrap interval over problems, which both share, and
+over the seeds of each. With one seed each the interval is over problems alone.
 """
 
 import json
@@ -23,13 +23,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from absl import app, flags
+from absl import app
 
 from rstar_jax.evaluation import intervals
-
-_SET = flags.DEFINE_string("set", "gsm8k", "Set of problems.")
-_FIRST = flags.DEFINE_string("first", "search", "First policy.")
-_SECOND = flags.DEFINE_string("second", "cold", "Second policy.")
+from rstar_jax.storage.formatting import grid
 
 
 def rates(
@@ -87,19 +84,52 @@ def compare(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
   }
 
 
+def rows(
+  lines: Sequence[dict[str, Any]], first: str, second: str
+) -> list[list[str]]:
+  """Returns the table of two policies, a row for each set that both have.
+
+  Raises:
+    ValueError: they have no set in common.
+  """
+  found = []
+  # In the order of the file.
+  for problems in dict.fromkeys(each["set"] for each in lines):
+    try:
+      sides = rates(lines, first, problems), rates(lines, second, problems)
+    except ValueError:
+      continue
+    one = compare(*sides)
+    less = intervals.percent(one["less"], one["low"], one["high"])
+    shares = [_shares(one[f"{side}_seeds"]) for side in ("first", "second")]
+    found.append([f"{first}, {second}", problems, *shares, less])
+  if not found:
+    for policy in (first, second):
+      rates(lines, policy, lines[0]["set"])  # Says which policies there are.
+    raise ValueError(f"{first} and {second} have no set in common")
+  return found
+
+
+def _shares(seeds: Sequence[float]) -> str:
+  """Returns "7.5 (7.0, 8.0)", the mean and each seed's share in percent."""
+  mean = f"{100 * np.mean(seeds):.1f}"
+  if len(seeds) == 1:
+    return mean
+  return f"{mean} ({', '.join(f'{100 * each:.1f}' for each in seeds)})"
+
+
 def main(argv: list[str]) -> None:
-  if len(argv) != 2:
-    raise app.UsageError("give one file of rates")
+  pairs = [each.split(",") for each in argv[2:]]
+  if not pairs or any(len(each) != 2 for each in pairs):
+    raise app.UsageError("give a file of rates, and then FIRST,SECOND")
   text = pathlib.Path(argv[1]).read_text()
   lines = [json.loads(each) for each in text.splitlines()]
   try:
-    sides = [
-      rates(lines, each, _SET.value) for each in (_FIRST.value, _SECOND.value)
-    ]
-    found = compare(*sides)
+    table = [row for pair in pairs for row in rows(lines, *pair)]
   except ValueError as error:
     raise app.UsageError(str(error)) from error
-  print(json.dumps(found, default=float))
+  head = ["% right", "set", "first", "second", "first less second"]
+  print("\n".join(grid(head, table)))
 
 
 if __name__ == "__main__":

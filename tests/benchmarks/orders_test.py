@@ -1,10 +1,12 @@
 """Differences of policies over problems and seeds."""
 
+import contextlib
+import io
 import json
 
 import numpy as np
 from absl import app
-from absl.testing import absltest, flagsaver
+from absl.testing import absltest
 
 from benchmarks import orders
 
@@ -51,12 +53,39 @@ class OrdersTest(absltest.TestCase):
     np.testing.assert_allclose([found["low"], found["high"]], [0.1, 0.5])
     np.testing.assert_allclose(found["first_seeds"], [0.2, 0.6])
 
+  def test_a_row_for_each_set_that_both_have(self):
+    lines = [
+      line("a", 0, "30"),
+      line("a", 1, "33"),
+      line("b", 0, "00"),
+      line("a", 0, "3") | {"set": "others"},
+    ]
+    # One in 16 resamples has seed 0 twice, and its wrong problem twice.
+    self.assertEqual(
+      orders.rows(lines, "a", "b"),
+      [["a, b", "sums", "75.0 (50.0, 100.0)", "0.0", "75.0 [0.0, 100.0]"]],
+    )
+    with self.assertRaisesRegex(ValueError, "no c on sums, only a on others"):
+      orders.rows(lines, "a", "c")
+
   def test_sides_of_other_problems_are_refused(self):
     lines = [line("search", 0, "33"), line("cold", 0, "123")]
+    with self.assertRaisesRegex(ValueError, "has 2 problems and .* 3:"):
+      orders.compare(
+        *(orders.rates(lines, each, "sums") for each in ("search", "cold"))
+      )
+
+  def test_the_table(self):
+    lines = [line("search", 0, "33"), line("cold", 0, "12")]
     path = self.create_tempfile(content="\n".join(map(json.dumps, lines)))
-    with flagsaver.flagsaver(set="sums"):
-      with self.assertRaisesRegex(app.UsageError, "has 2 problems and .* 3:"):
-        orders.main(["", path.full_path])
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+      orders.main(["", path.full_path, "search,cold", "cold,cold"])
+    _, _, first, second = out.getvalue().splitlines()
+    self.assertIn("| 100.0 | 50.0   | 50.0 [33.3, 66.7] ", first)
+    self.assertIn("| 0.0 [0.0, 0.0] ", second)
+    for wrong in ([], ["search"], ["search,other"]):
+      with self.assertRaises(app.UsageError):
+        orders.main(["", path.full_path, *wrong])
 
 
 if __name__ == "__main__":
