@@ -87,7 +87,6 @@ class ServedCase(parameterized.TestCase):
       solutions=64,
     )
     cls.start()
-    cls.addClassCleanup(lambda: cls.end())
 
   @classmethod
   def start(cls) -> None:
@@ -104,15 +103,17 @@ class ServedCase(parameterized.TestCase):
     cls.server = server_lib.Server(made, cls.service, 60.0)
     cls.thread = threading.Thread(target=cls.server.run, args=([cls.place],))
     cls.thread.start()
+    # Before its socket is closed.
+    cls.addClassCleanup(cls._end, cls.server, cls.thread, cls.service)
     until(lambda: cls.server.started)
 
   @classmethod
-  def end(cls) -> None:
-    """Ends the server."""
+  def _end(cls, server, thread, asked) -> None:
+    """Ends a server, if it has not ended."""
     cls.policy.go.set()
-    cls.server.stop()
-    cls.thread.join(60)
-    cls.service.close()
+    server.stop()
+    thread.join(60)
+    asked.close()
 
   def setUp(self):
     super().setUp()
