@@ -7,9 +7,9 @@
 
 Reads the records of an evaluation or a study (`evaluation/solutions.py`). Each
 argument is one run: files of records or folders, separated by commas. Several
-runs have the same test problems, and differ in their seed. --out=FILE.jsonl.zst
-keeps one run's records as one file in which each step is empty, so that its
-number is left and not its text.
+runs differ in their seed, and the problems count that all have searched.
+--out=FILE.jsonl.zst keeps one run's records as one file in which each step is
+empty, so that its number is left and not its text.
 
 Prints three tables for each set of problems:
 
@@ -232,14 +232,21 @@ def _by_run(figures: Iterable[float], form: str = "") -> str:
 
 
 def render(name: str, runs: Sequence[Found]) -> list[str]:
-  """Returns the tables of a set.
+  """Returns the tables of a set, over the problems that all runs searched.
 
   Raises:
-    ValueError: the runs have searched other problems.
+    ValueError: there are none.
   """
-  problems = runs[0]["mcts"].keys()
-  if any(each["mcts"].keys() != problems for each in runs):
-    raise ValueError(f"the runs have not searched the same problems of {name}")
+  problems = set.intersection(*(set(each["mcts"]) for each in runs))
+  if not problems:
+    raise ValueError(f"the runs have searched no problem of {name} in common")
+  runs = [
+    {
+      source: {one: row for one, row in group.items() if one in problems}
+      for source, group in each.items()
+    }
+    for each in runs
+  ]
   common = [
     source
     for source in runs[0]

@@ -210,8 +210,14 @@ class LengthsTest(absltest.TestCase):
     expected = intervals.percent(0.75, *intervals.crossed(pairs, 0))
     self.assertEqual(values[1], f"{expected} (100.0, 0.0), n 3")
 
+    # Without the problem that neither solves; then without any.
     del second["mcts"]["d"]
-    with self.assertRaisesRegex(ValueError, "not searched the same problems"):
+    lines = lengths.render("s", [first, second])
+    self.assertEqual(lines[0], "## s, 3 problems")
+    _, mcts, _ = (line for line in lines if line.startswith("| mcts "))
+    self.assertIn("(100.0, 33.3)", mcts)
+    second["mcts"].clear()
+    with self.assertRaisesRegex(ValueError, "no problem of s in common"):
       lengths.render("s", [first, second])
 
   def test_records_without_values_do_not_replace_those_with(self):
