@@ -3,7 +3,7 @@
   python -m benchmarks.lengths docs/results/gsm8k_search.jsonl.zst
   python -m benchmarks.lengths WORKDIR/round_1/eval,WORKDIR/round_1/study
   python -m benchmarks.lengths docs/results/gsm8k_search.jsonl.zst \\
-    --first="ppm of 2,768 pairs" --second="ppm of 665 pairs"
+    --first="ppm of round 2" --second="ppm of round 1"
 
 Reads the records of an evaluation or a study (`evaluation/solutions.py`). Each
 argument is one run: files of records or folders, separated by commas. Several
