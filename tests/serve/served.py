@@ -103,17 +103,17 @@ class ServedCase(parameterized.TestCase):
     cls.server = server_lib.Server(made, cls.service, 60.0)
     cls.thread = threading.Thread(target=cls.server.run, args=([cls.place],))
     cls.thread.start()
-    # Before its socket is closed.
+    # Cleanups run in reverse, so the server ends before its socket is closed.
     cls.addClassCleanup(cls._end, cls.server, cls.thread, cls.service)
     until(lambda: cls.server.started)
 
   @classmethod
-  def _end(cls, server, thread, asked) -> None:
+  def _end(cls, server, thread, its_service) -> None:
     """Ends a server, if it has not ended."""
     cls.policy.go.set()
     server.stop()
     thread.join(60)
-    asked.close()
+    its_service.close()
 
   def setUp(self):
     super().setUp()
