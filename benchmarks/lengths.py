@@ -223,10 +223,10 @@ def _percent(values: np.ndarray) -> str:
     values = values[~np.isnan(values)]
     return intervals.percent(values.mean(), *intervals.bootstrap(values, 0))
   mean = intervals.percent(np.nanmean(values), *intervals.crossed(values, 0))
-  return f"{mean} ({_by_run(100 * np.nanmean(values, axis=1), '.1f')})"
+  return f"{mean} ({by_run(100 * np.nanmean(values, axis=1), '.1f')})"
 
 
-def _by_run(figures: Iterable[float], form: str = "") -> str:
+def by_run(figures: Iterable[float], form: str = "") -> str:
   """Returns "21", or "21, 22" of several runs."""
   return ", ".join(format(each, form) for each in figures)
 
@@ -271,7 +271,7 @@ def render(name: str, runs: Sequence[Found]) -> list[str]:
   ]
   lines = [f"## {name}, {len(problems)} problems", ""]
   if all("samples" in each for each in runs):
-    lines += [f"N, the samples: {_by_run(map(equal_samples, runs))}.", ""]
+    lines += [f"N, the samples: {by_run(map(equal_samples, runs))}.", ""]
   head = [f"{steps} steps" for steps in lengths]
   lines += [*grid(["% (of these right)", *head], steps_rows), ""]
   ways = [chosen(each) for each in runs]

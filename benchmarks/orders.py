@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from absl import app
 
+from benchmarks import lengths
 from rstar_jax.evaluation import intervals
 from rstar_jax.storage.formatting import grid
 
@@ -115,7 +116,7 @@ def _shares(seeds: Sequence[float]) -> str:
   mean = f"{100 * np.mean(seeds):.1f}"
   if len(seeds) == 1:
     return mean
-  return f"{mean} ({', '.join(f'{100 * each:.1f}' for each in seeds)})"
+  return f"{mean} ({lengths.by_run(100 * np.array(seeds), '.1f')})"
 
 
 def main(argv: list[str]) -> None:

@@ -117,7 +117,7 @@ def table(runs: Sequence[Found], first: Way) -> list[str]:
   for each in ways(runs, (first.source, first.reward), first.tokens):
     apart = first.right - each.right
     low, high = intervals.crossed(apart, rng.seed_for(0, "studies"))
-    by_run = ", ".join(f"{100 * one:.1f}" for one in each.right.mean(axis=1))
+    by_run = lengths.by_run(100 * each.right.mean(axis=1), ".1f")
     rows.append(
       [
         each.source,
